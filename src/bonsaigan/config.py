@@ -1,0 +1,285 @@
+"""Every setting of a run: frozen, validated on construction, and the same after a round trip through JSON.
+
+`TrainConfig` is what `config.json` in a run folder holds. It is fully resolved: nothing in it depends on
+the machine or on a default that may change, so that rebuilding from it gives the same networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from bonsaigan.errors import ConfigError
+
+SIDE_MIN_PX, SIDE_MAX_PX, SIDE_STEP_PX = 32, 256, 16
+PICTURES_MIN = 8
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Channels of a picture → Pillow's name of the mode."""
+
+Fit = Literal["crop", "pad", "squash"]
+Mode = Literal["auto", "L", "RGB", "RGBA"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Width and height of a picture in pixels."""
+
+    width_px: int
+    """32 to 256, a multiple of 16."""
+    height_px: int
+    """32 to 256, a multiple of 16."""
+
+    def __post_init__(self) -> None:
+        for side in (self.width_px, self.height_px):
+            if not SIDE_MIN_PX <= side <= SIDE_MAX_PX or side % SIDE_STEP_PX:
+                raise ConfigError(
+                    f"--size {self}: each side must be a multiple of {SIDE_STEP_PX} "
+                    f"from {SIDE_MIN_PX} to {SIDE_MAX_PX} pixels"
+                )
+
+    def __str__(self) -> str:
+        if self.width_px == self.height_px:
+            return str(self.width_px)
+        return f"{self.width_px}x{self.height_px}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read `64` (square) or `96x64` (width x height).
+
+        Raises:
+            ConfigError: the text has another form, or a side is out of its limits.
+        """
+        match = re.fullmatch(r"\s*(\d{1,6})(?:\s*[x×X]\s*(\d{1,6}))?\s*", text)
+        if match is None:
+            raise ConfigError(f"--size {text!r}: expected one number like 64, or WIDTHxHEIGHT like 96x64")
+        width = int(match[1])
+        return cls(width_px=width, height_px=int(match[2] or width))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where pictures come from and how each becomes an array."""
+
+    source: str
+    """DATA as the user gave it: a folder, an archive, `caltech101:CATEGORY`, `hf:OWNER/NAME`, `demo:bonsai`."""
+    archive: str | None = None
+    """A local copy of the Caltech-101 archive, instead of a download."""
+    size: Size = field(default_factory=lambda: Size(width_px=64, height_px=64))
+    """Size of the prepared pictures."""
+    fit: Fit = "crop"
+    """`crop` cuts the longer side about the centre, `pad` adds borders, `squash` ignores the aspect ratio."""
+    mode: Mode = "auto"
+    """Colour mode of the set; `auto` keeps greyscale and transparent sets as such."""
+    holdout: float = 0.0
+    """Share of the pictures kept out of training for an honest score, 0 to 0.5."""
+
+    def __post_init__(self) -> None:
+        _check_choice("--fit", self.fit, get_args(Fit))
+        _check_choice("--mode", self.mode, get_args(Mode))
+        _check_range("--holdout", self.holdout, 0.0, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long to train: exactly one of three measures."""
+
+    minutes: float | None = None
+    """Minutes of training; time spent on evaluation and saving is not counted."""
+    kimg: float | None = None
+    """Thousands of real pictures shown to the discriminator."""
+    steps: int | None = None
+    """Training steps."""
+
+    def __post_init__(self) -> None:
+        given = {f"--{k}": v for k, v in dataclasses.asdict(self).items() if v is not None}
+        if len(given) != 1:
+            raise ConfigError(f"give exactly one of --minutes, --kimg and --steps, not {len(given)}")
+        for flag, value in given.items():
+            _check_range(flag, value, 0.0, 1e9, above=True)
+
+    def __str__(self) -> str:
+        if self.minutes is not None:
+            return f"{self.minutes:g} minutes"
+        return f"{self.kimg:g} kimg" if self.kimg is not None else f"{self.steps} steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam (Kingma & Ba 2015) for both players, with an optional linear decay to the end of the budget."""
+
+    generator_lr: float
+    """Learning rate of the generator."""
+    discriminator_lr: float
+    """Learning rate of the discriminator."""
+    beta1: float = 0.0
+    """Decay of the first moment, 0 to 1."""
+    beta2: float = 0.99
+    """Decay of the second moment, 0 to 1."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    final_lr_share: float = 1.0
+    """Share of the learning rate left at the end of the budget; 1 keeps it constant."""
+
+    def __post_init__(self) -> None:
+        _check_range("--lr", self.generator_lr, 0.0, 1.0, above=True)
+        _check_range("--lr", self.discriminator_lr, 0.0, 1.0, above=True)
+        for name in ("beta1", "beta2"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("final_lr_share", self.final_lr_share, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Shape of the two networks; what a width means is the recipe's own business."""
+
+    latent: int
+    """Length of the latent vector."""
+    width: int
+    """Base width of the generator in channels."""
+    discriminator_width: int
+    """Base width of the discriminator in channels."""
+
+    def __post_init__(self) -> None:
+        for name in ("latent", "width", "discriminator_width"):
+            _check_range(name, getattr(self, name), 1, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A run, fully resolved."""
+
+    recipe: str
+    """Name of the recipe, see `bonsaigan recipes`."""
+    data: DataConfig
+    """The pictures."""
+    channels: int
+    """1 greyscale, 3 RGB, 4 RGBA: found when the pictures were prepared."""
+    budget: Budget
+    """How long to train."""
+    batch: int
+    """Real pictures a step, over all processes, 2 to 4096."""
+    network: NetworkConfig
+    """Shape of the networks."""
+    optimizer: OptimizerConfig
+    """Settings of Adam."""
+    augment: tuple[str, ...] = ()
+    """Differentiable augmentations, in order: see `training/augment.py`."""
+    ema_kimg: float = 0.0
+    """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
+    seed: int = 0
+    """The source of all randomness."""
+    evaluate: bool = True
+    """Score the generator while training and keep the best moment."""
+    patience: int = 0
+    """Stop after this many evaluations without a better KID; 0 never does."""
+
+    def __post_init__(self) -> None:
+        _check_range("--batch", self.batch, 2, 4096)
+        _check_range("--seed", self.seed, 0, 2**63 - 1)
+        _check_range("--patience", self.patience, 0, 10**6)
+        _check_range("ema_kimg", self.ema_kimg, 0.0, 1e6)
+        if self.channels not in MODES:
+            raise ConfigError(f"channels {self.channels}: expected one of {sorted(MODES)}")
+
+    def to_json(self) -> str:
+        """The settings as indented JSON; `from_json` reads it back equal."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Rebuild from `to_json`'s text, checking every name, type and range.
+
+        Raises:
+            ConfigError: the text is not JSON, or not a config of this version.
+        """
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"config is not valid JSON: {error}") from None
+        return from_dict(cls, raw)
+
+
+T = TypeVar("T")
+
+
+def from_dict(kind: type[T], raw: Any, *, where: str = "config") -> T:
+    """Build the dataclass `kind` from plain JSON values, checking names and types all the way down.
+
+    Args:
+        kind: a dataclass of str, int, float, bool, None, tuples of them, `Literal`s and other dataclasses.
+        raw: what `json.loads` gave.
+        where: how to name the place in an error.
+
+    Raises:
+        ConfigError: a key is missing or unknown, or a value has the wrong type or range.
+    """
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: expected an object, found {type(raw).__name__}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(raw) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r} (made by a newer version?)")
+    values = {key: _from_json(hints[key], value, f"{where}.{key}") for key, value in raw.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def read_json(path: Path, *, limit_bytes: int = 16 << 20) -> Any:
+    """Read a JSON file that may come from a stranger.
+
+    Raises:
+        ConfigError: the file is missing, larger than `limit_bytes`, or not valid JSON.
+    """
+    try:
+        if path.stat().st_size > limit_bytes:
+            raise ConfigError(f"{path}: larger than {limit_bytes >> 20} MiB, which no file of ours is")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+
+
+def _from_json(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _from_json(next(a for a in args if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: expected a list, found {type(value).__name__}")
+        return tuple(_from_json(args[0], item, where) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where=where)  # pyright: ignore[reportArgumentType]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r:.40}")
+    return value
+
+
+def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{flag} {value!r}: choose one of {', '.join(choices)}")
+
+
+def _check_range(flag: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        raise ConfigError(f"{flag} {value}: must be {'above' if above else 'from'} {low:g} up to {high:g}")
