@@ -1,0 +1,1 @@
+"""Networks. They know no losses and no data; `training/recipes.py` brings the three together."""

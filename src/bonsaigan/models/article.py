@@ -1,0 +1,133 @@
+"""The two networks of the classic Keras DCGAN tutorial, for any picture size.
+
+At 64 pixels and three channels they have 3,750,275 and 660,929 parameters, as the tutorial prints them.
+Weights can be exchanged with Keras: the maps that the generator's dense layer makes, and those that the
+discriminator flattens, are in Keras' order (height, width, channels). Initial values are Keras' too:
+Glorot uniform (Glorot & Bengio 2010) and zero biases.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from bonsaigan.config import Size
+
+GENERATOR_HALVINGS = 3
+"""The generator starts on a grid of the picture's size divided by two to this power."""
+DISCRIMINATOR_HALVINGS = 4
+
+
+class ArticleGenerator(nn.Module):
+    """Latent vectors to pictures: a dense layer, three doublings of the side, one last convolution."""
+
+    def __init__(self, *, latent: int = 100, width: int = 128, size: Size, channels: int = 3) -> None:
+        """
+        Args:
+            latent: length of a latent vector.
+            width: channels of the start grid; the doublings have 1, 2 and 4 times as many.
+            size: size of the pictures.
+            channels: channels of the pictures.
+        """
+        super().__init__()
+        self.latent, self.width, self.size, self.channels = latent, width, size, channels
+        rows, columns = size.height_px >> GENERATOR_HALVINGS, size.width_px >> GENERATOR_HALVINGS
+        self.layers = nn.Sequential(
+            OrderedDict(
+                dense=nn.Linear(latent, rows * columns * width),
+                reshape=ToMaps(rows=rows, columns=columns),
+                up_1=_doubling(width, width),
+                relu_1=nn.ReLU(),
+                up_2=_doubling(width, 2 * width),
+                relu_2=nn.ReLU(),
+                up_3=_doubling(2 * width, 4 * width),
+                relu_3=nn.ReLU(),
+                to_picture=nn.Conv2d(4 * width, channels, kernel_size=5, padding=2),
+                tanh=nn.Tanh(),
+            )
+        )
+        self.apply(_keras_initial_values)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Draw one picture for each latent vector.
+
+        Args:
+            z: float (B, latent), drawn from a standard normal distribution.
+
+        Returns:
+            Pictures, float (B, C, H, W) in [-1, 1].
+        """
+        return self.layers(z)
+
+
+class ArticleDiscriminator(nn.Module):
+    """Pictures to one number each: four halvings of the side, dropout, a dense layer."""
+
+    def __init__(self, *, width: int = 64, size: Size, channels: int = 3, dropout: float = 0.3) -> None:
+        """
+        Args:
+            width: channels after the first halving; the other three have twice as many.
+            size: size of the pictures.
+            channels: channels of the pictures.
+            dropout: share of the features silenced in training, 0 to 1.
+        """
+        super().__init__()
+        self.width, self.size, self.channels = width, size, channels
+        rows, columns = size.height_px >> DISCRIMINATOR_HALVINGS, size.width_px >> DISCRIMINATOR_HALVINGS
+        widths = [channels, width, 2 * width, 2 * width, 2 * width]
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for n in range(1, DISCRIMINATOR_HALVINGS + 1):
+            layers[f"down_{n}"] = nn.Conv2d(widths[n - 1], widths[n], kernel_size=4, stride=2, padding=1)
+            layers[f"leaky_relu_{n}"] = nn.LeakyReLU(0.2)
+        layers["flatten"] = FlattenMaps()
+        layers["dropout"] = nn.Dropout(dropout)
+        layers["dense"] = nn.Linear(rows * columns * widths[-1], 1)
+        self.layers = nn.Sequential(layers)
+        self.apply(_keras_initial_values)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score pictures.
+
+        Args:
+            images: float (B, C, H, W) in [-1, 1].
+
+        Returns:
+            Logits (B,): above zero means "real". The tutorial's sigmoid belongs to the loss.
+        """
+        return self.layers(images).squeeze(1)
+
+
+class ToMaps(nn.Module):
+    """Dense features (B, rows * columns * C), in Keras' order, to maps (B, C, rows, columns)."""
+
+    def __init__(self, *, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows, self.columns = rows, columns
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reshape; the result is in channels-last memory without a copy."""
+        return features.view(len(features), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+
+
+class FlattenMaps(nn.Module):
+    """Maps (B, C, H, W) to features (B, H * W * C), in Keras' order."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Flatten; no copy when the maps are in channels-last memory."""
+        return maps.permute(0, 2, 3, 1).flatten(1)
+
+
+def _doubling(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    # On an even stride Keras' "same" cuts one pixel from each side, which is what padding=1 does here.
+    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=4, stride=2, padding=1)
+
+
+@torch.no_grad()
+def _keras_initial_values(layer: nn.Module) -> None:
+    # Keras and PyTorch swap fan in and fan out of a transposed convolution; Glorot uses only their sum.
+    if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.xavier_uniform_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
