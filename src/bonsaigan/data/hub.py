@@ -1,0 +1,102 @@
+"""`hf:OWNER/NAME`: a data set of the Hugging Face hub, fetched once into a plain zip in the cache."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bonsaigan.data import archives
+from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, printable
+from bonsaigan.data.sources import Source, slug
+from bonsaigan.errors import DataError, DownloadError, MissingExtraError
+
+HUB_PICTURES_MAX = 100_000
+
+
+def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) -> Source:
+    """Open `OWNER/NAME`, fetching its training split when it is not in the cache.
+
+    Raises:
+        DataError: the name has another form, or the data set has no pictures.
+        DownloadError: the hub cannot be reached or refuses.
+        MissingExtraError: the extra `hub` is not installed.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        raise DataError(f"hf:{printable(name)}: expected hf:OWNER/NAME")
+    path = find_cache_dir(cache_dir) / "hub" / f"{name.replace('/', '--')}.zip"
+    if not path.exists():
+        _fetch(name, path, progress)
+    with archives.open_zip(path) as archive:
+        about = json.loads(archive.comment)
+    return Source(
+        name=slug(name.partition("/")[2]),
+        description=f"the data set {name} of the Hugging Face hub, kept in {printable(str(path))}",
+        licence=about.get("licence"),
+        citation=about.get("citation"),
+        files=lambda: archives.archive_files(path, "zip"),
+    )
+
+
+def _fetch(name: str, path: Path, progress: Progress | None) -> None:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError(feature=f"DATA of the form hf:{name}", extra="hub") from None
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows, info = _open_rows(datasets, name)
+        with zipfile.ZipFile(part, "w") as archive:
+            for index, (suffix, data) in enumerate(_pictures(rows, name)):
+                archive.writestr(f"{index:06d}{suffix}", data)
+                if progress:
+                    progress(index + 1, None)
+            about = {"licence": getattr(info, "license", None), "citation": getattr(info, "citation", None)}
+            archive.comment = json.dumps({k: v[:5000] for k, v in about.items() if v}).encode()
+        part.replace(path)
+    except DataError:
+        part.unlink(missing_ok=True)
+        raise
+    except Exception as error:  # the hub's client raises errors of several libraries
+        part.unlink(missing_ok=True)
+        said = printable((str(error).splitlines() or [type(error).__name__])[0])
+        raise DownloadError(
+            f"hf:{name}: {said}. Check the name and the network, or use demo:bonsai"
+        ) from None
+
+
+def _open_rows(datasets: Any, name: str) -> tuple[Any, Any]:
+    """The training split (or the first there is), its pictures left as bytes, and what is known about it."""
+    splits = datasets.load_dataset(name, streaming=True)
+    rows = splits["train"] if "train" in splits else splits[next(iter(splits))]
+    features = rows.features
+    columns = [key for key, kind in (features or {}).items() if isinstance(kind, datasets.Image)]
+    if features is not None and not columns:
+        raise DataError(f"hf:{name}: no column of pictures; it has {', '.join(map(printable, features))}")
+    column = columns[0] if columns else "image"
+    return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False)), rows.info
+
+
+def _pictures(rows: Any, name: str) -> Iterator[tuple[str, bytes]]:
+    for index, row in enumerate(rows):
+        if index >= HUB_PICTURES_MAX:
+            raise DataError(
+                f"hf:{name}: more than {HUB_PICTURES_MAX:,} pictures; download a part and pass its folder"
+            )
+        value = next(iter(row.values()))
+        if value is None:
+            continue
+        suffix = Path(value.get("path") or "").suffix
+        suffix = suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else ".img"
+        yield suffix, value.get("bytes") or _read_remote(value["path"])
+
+
+def _read_remote(path: str) -> bytes:
+    import fsspec  # comes with `datasets`
+
+    with fsspec.open(path, "rb") as file:
+        return file.read(FILE_MAX_BYTES)  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]
