@@ -25,7 +25,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 Fit = Literal["crop", "pad", "squash"]
 Mode = Literal["auto", "L", "RGB", "RGBA"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class DataConfig:
     """Where pictures come from and how each becomes an array."""
 
     source: str
-    """DATA as the user gave it: a folder, an archive, `caltech101:CATEGORY`, `hf:OWNER/NAME`, `demo:bonsai`."""
+    """DATA as the user gave it: a folder, an archive, `caltech101:...`, `hf:...` or `demo:bonsai`."""
     archive: str | None = None
     """A local copy of the Caltech-101 archive, instead of a download."""
     size: Size = field(default_factory=lambda: Size(width_px=64, height_px=64))
@@ -174,7 +174,7 @@ class TrainConfig:
     """Differentiable augmentations, in order: see `training/augment.py`."""
     ema_kimg: float = 0.0
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
     seed: int = 0
     """The source of all randomness."""

@@ -76,7 +76,8 @@ def load(name: str) -> FrozenFeatures:
     spec = SPECS[name]
     network = FrozenFeatures(spec)
     network.load_state_dict(_fold_batch_norm(_read_weights(spec), network))
-    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 class FrozenFeatures(nn.Module):

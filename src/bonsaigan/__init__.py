@@ -1,0 +1,66 @@
+"""bonsaigan: image generators grown from small sets of pictures, on ordinary machines.
+
+import bonsaigan
+
+run = bonsaigan.train("photos/", minutes=10)
+generator = bonsaigan.load(run)
+generator.sample(4, seed=7)[0].save("new.png")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bonsaigan.errors import BonsaiganError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bonsaigan.generator import Generator, load
+
+__all__ = ["BonsaiganError", "Generator", "__version__", "load", "resume", "train"]
+__version__ = "0.1.0"
+
+
+def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
+    """Train a generator on pictures; see `bonsaigan train --help` for the settings.
+
+    Args:
+        data: a folder, an archive, `caltech101:CATEGORY`, `hf:OWNER/NAME` or `demo:bonsai`.
+        run: name of the run; its folder is made under `runs/`.
+        wishes: `recipe`, `size`, `minutes`, `kimg`, `steps`, `batch`, `seed`, `device` and the other fields
+            of `training.session.Wishes`.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        BonsaiganError: something that was asked for cannot be done; one line that says why.
+    """
+    from bonsaigan.training import session
+
+    wanted = session.Wishes(**wishes)
+    return session.start(session.plan(str(data), wanted), run=run, device=wanted.device)
+
+
+def resume(run: str | Path | None = None) -> Path:
+    """Go on with a run (its folder, its name, or None for the newest) until its budget is spent.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        BonsaiganError: there is no such run, its pictures changed, or it cannot go on.
+    """
+    from bonsaigan.training import session
+
+    return session.resume(run)
+
+
+def __getattr__(name: str) -> Any:
+    # `import bonsaigan` stays quick: torch is imported when a generator is first asked for.
+    if name in ("Generator", "load"):
+        from bonsaigan import generator
+
+        return getattr(generator, name)
+    raise AttributeError(f"module 'bonsaigan' has no attribute {name!r}")

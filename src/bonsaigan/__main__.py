@@ -1,0 +1,5 @@
+"""`python -m bonsaigan` is `bonsaigan`."""
+
+from bonsaigan.cli import main
+
+main()

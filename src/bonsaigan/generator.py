@@ -1,0 +1,210 @@
+"""The object users hold: seeds → latents → pictures, and the ways between pictures.
+
+A generator on disk is two files: `generator.safetensors` (weights) and `generator.json` (what rebuilds the
+network). Both may come from a stranger: they are checked, bounded, and never executed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from bonsaigan.config import NetworkConfig, Size, from_dict, read_json
+from bonsaigan.data.prepare import to_uint8
+from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.models import build_generator
+from bonsaigan.runs import BEST_DIR, GENERATOR_FILE, WEIGHTS_FILE, find_run
+from bonsaigan.training.checkpoint import write_atomically
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+BATCH = 16
+"""Every picture is drawn in a batch of this size, so that it does not depend on how many are asked for."""
+WEIGHTS_MAX_BYTES = 1 << 30
+SEED_STREAM = 0x626F6E73
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec:
+    """What `generator.json` holds."""
+
+    family: str
+    """Key of the network in `models`."""
+    network: NetworkConfig
+    """Its shape."""
+    size: Size
+    """Size of the pictures."""
+    channels: int
+    """1 grey, 3 RGB, 4 RGBA."""
+    recipe: str
+    """Recipe that trained it."""
+    step: int
+    """Training step of these weights."""
+    source: str = ""
+    """What it was trained on, for people."""
+    licence: str | None = None
+    """Terms of the pictures it was trained on."""
+    format: int = 1
+    """Version of this file's form."""
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Scores known when it was saved."""
+
+
+class Generator:
+    """A trained generator.
+
+    >>> generator = bonsaigan.load("bonsai-1")
+    >>> generator.sample(4, seed=7)[0].save("tree.png")
+    """
+
+    def __init__(self, network: nn.Module, spec: GeneratorSpec, *, device: str = "cpu"):
+        self.spec = spec
+        self.device = torch.device(device)
+        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def sample(self, n: int, *, seed: int = 0, truncation: float = 1.0) -> list[Image.Image]:
+        """Draw the pictures of seeds `seed` to `seed + n - 1`. The same seed is always the same picture."""
+        from PIL import Image
+
+        from bonsaigan.config import MODES
+
+        pictures = self.images(self.latents(range(seed, seed + n), truncation=truncation))
+        mode = MODES[self.spec.channels]
+        return [Image.fromarray(p[:, :, 0] if mode == "L" else p, mode=None) for p in pictures]
+
+    def latents(self, seeds: Sequence[int], *, truncation: float = 1.0) -> Tensor:
+        """One latent vector for each seed, float32 (N, latent).
+
+        Args:
+            seeds: integers from 0.
+            truncation: 1 draws from the whole distribution. Less draws nearer to what the generator does
+                best, with less variety: each vector is blended towards its nearest of a few typical ones.
+
+        Raises:
+            ConfigError: a seed is negative, or the truncation is outside 0 to 1.
+        """
+        if not 0.0 <= truncation <= 1.0:
+            raise ConfigError(f"--truncation {truncation}: must be from 0 up to 1")
+        rows = [self._latent(seed) for seed in seeds]
+        z = torch.stack(rows) if rows else torch.empty(0, self.spec.network.latent)
+        if truncation < 1.0 and len(z):
+            z = self._towards_typical(z, truncation)
+        return z
+
+    def images(self, z: Tensor) -> np.ndarray:
+        """Pictures of latent vectors.
+
+        Args:
+            z: float32 (N, latent).
+
+        Returns:
+            uint8 (N, H, W, C).
+        """
+        height, width = self.spec.size.height_px, self.spec.size.width_px
+        pictures = np.empty((len(z), height, width, self.spec.channels), dtype=np.uint8)
+        for start in range(0, len(z), BATCH):
+            part = z[start : start + BATCH]
+            padded = torch.cat((part, part[-1:].expand(BATCH - len(part), -1)))
+            with torch.inference_mode():
+                drawn = self.network(padded.to(self.device))
+            pictures[start : start + BATCH] = to_uint8(drawn.float().cpu())[: len(part)]
+        return pictures
+
+    def interpolate(self, first: int | Tensor, second: int | Tensor, *, frames: int) -> np.ndarray:
+        """Pictures on the way from one seed or latent vector to another, along the great circle (slerp).
+
+        Returns:
+            uint8 (frames, H, W, C); the ends included.
+        """
+        a, b = (self._latent(v) if isinstance(v, int) else v.flatten() for v in (first, second))
+        return self.images(slerp(a, b, torch.linspace(0, 1, frames)))
+
+    def _latent(self, seed: int) -> Tensor:
+        if not 0 <= seed < 2**63:
+            raise ConfigError(f"--seed {seed}: must be from 0 up to 2**63 - 1")
+        # A generator of its own for each seed: torch's own mixing keeps neighbouring seeds unrelated.
+        words = np.random.SeedSequence([SEED_STREAM, seed]).generate_state(2, dtype=np.uint32)
+        source = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+        return torch.randn(self.spec.network.latent, generator=source)
+
+    def _towards_typical(self, z: Tensor, truncation: float) -> Tensor:
+        # The mean latent is zero, which generators that normalise their latent cannot draw. So the centres
+        # are vectors of ordinary length: among 256 fixed ones, those nearest by direction.
+        source = torch.Generator().manual_seed(SEED_STREAM)
+        typical = torch.randn(8, self.spec.network.latent, generator=source)
+        nearest = typical[(nn.functional.normalize(z) @ nn.functional.normalize(typical).T).argmax(dim=1)]
+        return torch.stack([slerp(c, v, torch.tensor([truncation]))[0] for c, v in zip(nearest, z)])
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Points (N, latent) on the great circle from a to b (latent,), at t (N,) from 0 to 1 (Shoemake 1985)."""
+    cosine = nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1)
+    omega = torch.arccos(cosine)
+    t = t[:, None]
+    if omega.sin() < 1e-4:
+        return a + (b - a) * t
+    return (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
+
+
+def load(run: str | Path | None = None, *, latest: bool = False, device: str = "cpu") -> Generator:
+    """The generator of a run: its best moment, or its latest.
+
+    Args:
+        run: a run's folder, its name under `runs/`, a folder with a generator, or None for the newest run.
+        latest: the latest weights instead of the best.
+        device: where to draw.
+
+    Raises:
+        RunError: there is no such run, or its generator is missing or damaged.
+    """
+    folder = find_run(run)
+    best = folder / BEST_DIR
+    return read_generator(best if (best / GENERATOR_FILE).is_file() and not latest else folder, device=device)
+
+
+def save_generator(folder: Path, network: nn.Module, spec: GeneratorSpec) -> None:
+    """Write both files, each replaced atomically.
+
+    Raises:
+        CheckpointError: the disk is full or not writable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_atomically(folder / WEIGHTS_FILE, save(tensors))
+    write_atomically(folder / GENERATOR_FILE, json.dumps(dataclasses.asdict(spec), indent=2).encode())
+
+
+def read_generator(folder: Path, *, device: str = "cpu") -> Generator:
+    """Read what `save_generator` wrote.
+
+    Raises:
+        RunError: a file is missing, damaged, too large, or does not fit the other.
+    """
+    weights = folder / WEIGHTS_FILE
+    try:
+        raw = read_json(folder / GENERATOR_FILE)
+        scores = raw.pop("scores", {}) if isinstance(raw, dict) else {}
+        spec = dataclasses.replace(from_dict(GeneratorSpec, raw, where=GENERATOR_FILE), scores=scores)
+        if weights.stat().st_size > WEIGHTS_MAX_BYTES:
+            raise RunError(
+                f"{weights}: larger than {WEIGHTS_MAX_BYTES >> 20} MiB, which no generator of ours is"
+            )
+        network = build_generator(spec.family, network=spec.network, size=spec.size, channels=spec.channels)
+        network.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError, ConfigError) as error:
+        raise RunError(f"{folder}: no usable generator there yet: {error}") from None
+    except RuntimeError:
+        raise RunError(f"{weights}: does not fit {GENERATOR_FILE} beside it") from None
+    return Generator(network, spec, device=device)

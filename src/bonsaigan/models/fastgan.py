@@ -1,0 +1,115 @@
+"""The generator of FastGAN (Liu et al., "Towards Faster and Stabilized GAN Training", ICLR 2021), made small.
+
+Kept: nearest upsampling, 3x3 convolutions, batch norm, gated linear units, skip-layer excitation.
+differs: channels halve with every doubling of the side, so that each level costs the same; one
+convolution a level; no noise injection, so that a picture is a function of its latent vector alone; no
+spectral norm in the generator.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bonsaigan.config import Size
+
+SHORTEST_START = 4
+"""The start grid's shorter side is this or the next size up that the picture's size allows."""
+EXCITE_LEVELS = 2
+"""Skip-layer excitation reaches over this many doublings."""
+
+
+class FastGanGenerator(nn.Module):
+    """Latent vectors to pictures."""
+
+    def __init__(self, *, latent: int, width: int, size: Size, channels: int = 3, narrowest: int = 32):
+        """
+        Args:
+            latent: length of a latent vector.
+            width: channels of the start grid; they halve with every doubling of the side.
+            size: size of the pictures.
+            channels: channels of the pictures.
+            narrowest: fewest channels of any level.
+        """
+        super().__init__()
+        self.latent, self.size, self.channels = latent, size, channels
+        doublings = count_doublings(size)
+        self.rows, self.columns = size.height_px >> doublings, size.width_px >> doublings
+        widths = [max(width >> level, narrowest) for level in range(doublings + 1)]
+        self.start = nn.Linear(latent, self.rows * self.columns * widths[0] * 2, bias=False)
+        self.start_norm = nn.BatchNorm2d(widths[0] * 2)
+        self.levels = nn.ModuleList(Level(a, b) for a, b in pairwise(widths))
+        self.excitations = nn.ModuleList(
+            Excitation(widths[level], widths[level + EXCITE_LEVELS])
+            for level in range(doublings - EXCITE_LEVELS + 1)
+        )
+        self.to_picture = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
+        self.apply(_initial_values)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Draw one picture for each latent vector.
+
+        Args:
+            z: float (B, latent), drawn from a standard normal distribution.
+
+        Returns:
+            Pictures, float (B, C, H, W) in [-1, 1].
+        """
+        # differs: the latent is brought to a fixed length, as StyleGAN does; only its direction matters.
+        z = functional.normalize(z, dim=1) * self.latent**0.5
+        grid = self.start(z).view(len(z), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+        maps = [functional.glu(self.start_norm(grid), dim=1)]
+        for number, level in enumerate(self.levels, start=1):
+            x = level(maps[-1])
+            if number >= EXCITE_LEVELS:
+                x = x * self.excitations[number - EXCITE_LEVELS](maps[number - EXCITE_LEVELS])
+            maps.append(x)
+        return torch.tanh(self.to_picture(maps[-1]).float())
+
+
+class Level(nn.Module):
+    """Doubles the side: nearest upsampling, convolution, batch norm, gated linear unit."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out * 2, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return functional.glu(self.norm(self.conv(x)), dim=1)
+
+
+class Excitation(nn.Module):
+    """Skip-layer excitation (FastGAN, equation 1): channel gates of a fine map from a coarse one."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, kernel_size=4)
+        self.gate = nn.Conv2d(out, out, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.silu(self.conv(functional.adaptive_avg_pool2d(x, 4)))
+        return torch.sigmoid(self.gate(x))
+
+
+def count_doublings(size: Size) -> int:
+    """How often the start grid doubles: as often as both sides allow while the shorter stays at least 4."""
+    doublings = 0
+    width, height = size.width_px, size.height_px
+    while width % 2 == 0 and height % 2 == 0 and min(width, height) >= 2 * SHORTEST_START:
+        width, height, doublings = width // 2, height // 2, doublings + 1
+    return doublings
+
+
+def _initial_values(layer: nn.Module) -> None:
+    if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        nn.init.normal_(layer.weight, 0.0, 0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    elif isinstance(layer, nn.BatchNorm2d):
+        nn.init.normal_(layer.weight, 1.0, 0.02)
+        nn.init.zeros_(layer.bias)

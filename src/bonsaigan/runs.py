@@ -1,0 +1,104 @@
+"""Run folders: how they are named, found and kept to one process.
+
+runs/bonsai-1/
+  config.json  data.json  metrics.jsonl  events.*  samples/  checkpoint/  best/
+  generator.safetensors + generator.json
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bonsaigan.config import TrainConfig, read_json
+from bonsaigan.errors import RunError
+
+RUNS_DIR = Path("runs")
+CONFIG_FILE, DATA_FILE, METRICS_FILE, LOCK_FILE = "config.json", "data.json", "metrics.jsonl", "lock"
+WEIGHTS_FILE, GENERATOR_FILE = "generator.safetensors", "generator.json"
+CHECKPOINT_DIR, BEST_DIR, SAMPLES_DIR = "checkpoint", "best", "samples"
+
+
+def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Path:
+    """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    known = {p.parent.name: p.parent for p in runs_dir.glob(f"*/{CONFIG_FILE}")}
+    if run is None or str(run) == "":
+        if not known:
+            raise RunError(f"no runs under {runs_dir}/ yet; make one with: bonsaigan train DATA")
+        return max(known.values(), key=lambda p: (p / CONFIG_FILE).stat().st_mtime)
+    for path in (Path(run), runs_dir / run):
+        if (path / CONFIG_FILE).is_file() or (path / GENERATOR_FILE).is_file():
+            return path
+    near = difflib.get_close_matches(str(run), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"runs are looked for as a path and under {runs_dir}/"
+    raise RunError(f"RUN {str(run)!r}: no such run; {hint}")
+
+
+def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR) -> Path:
+    """A new folder `runs/NAME`, or `runs/SOURCE-1`, `-2`, ... without a name.
+
+    Raises:
+        RunError: the name is taken or not a plain name, or the folder cannot be made.
+    """
+    try:
+        if name is None:
+            number = 1
+            while (runs_dir / f"{source_name}-{number}").exists():
+                number += 1
+            folder = runs_dir / f"{source_name}-{number}"
+        else:
+            folder = Path(name) if os.sep in name else runs_dir / name
+            if (folder / CONFIG_FILE).exists():
+                raise RunError(
+                    f"--run {name!r} exists; go on with: bonsaigan resume {name}, or choose another name"
+                )
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--run {name or source_name!r}: cannot make the folder: {error.strerror}") from None
+    return folder
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """The settings a run was made with.
+
+    Raises:
+        ConfigError: `config.json` is missing, damaged or of a newer version.
+    """
+    import json
+
+    return TrainConfig.from_json(json.dumps(read_json(folder / CONFIG_FILE)))
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep a run folder to this process. The lock is the system's: it ends with the process, however it ends.
+
+    Raises:
+        RunError: another process trains there.
+    """
+    with (folder / LOCK_FILE).open("a+") as file:
+        if not _try_lock(file.fileno()):
+            raise RunError(f"{folder} is in use by another process; wait for it, or stop it first")
+        yield
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

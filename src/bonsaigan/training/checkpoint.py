@@ -1,0 +1,208 @@
+"""Full training states on disk: tensors as safetensors, the rest as JSON, never a pickle.
+
+A state is a folder that is written under a temporary name, flushed, and renamed into place; the one before
+stays beside it as `NAME.previous`. A checksum tells a damaged file from a good one, and then the previous
+state is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn, optim
+
+from bonsaigan.config import Budget, read_json
+from bonsaigan.errors import CheckpointError, ConfigError
+
+FORMAT = 1
+"""Raised when older code could not read what is written."""
+TENSORS_FILE, STATE_FILE = "state.safetensors", "state.json"
+
+
+@dataclass
+class Progress:
+    """The counters of a run; all that a resume needs beside the tensors."""
+
+    step: int = 0
+    """Steps done."""
+    seen_nimg: int = 0
+    """Real pictures shown to the discriminator."""
+    train_sec: float = 0.0
+    """Seconds spent in steps."""
+    evaluate_sec: float = 0.0
+    """Seconds spent on scores and samples."""
+    best_kid: float | None = None
+    """Lowest KID so far."""
+    best_step: int = 0
+    """Step of the lowest KID."""
+    evaluations_since_best: int = 0
+    """For `--patience`."""
+
+    def done_share(self, budget: Budget) -> float:
+        """How much of the budget is spent, 0 to 1 and a little beyond."""
+        if budget.minutes is not None:
+            return self.train_sec / 60 / budget.minutes
+        if budget.kimg is not None:
+            return self.seen_nimg / 1000 / budget.kimg
+        assert budget.steps is not None
+        return self.step / budget.steps
+
+    def seconds_left(self, budget: Budget) -> float:
+        """Seconds of training until the budget is spent, at the run's mean pace."""
+        return self.train_sec * (1 / max(self.done_share(budget), 1e-9) - 1)
+
+
+def save(folder: Path, *, tensors: Mapping[str, Tensor], progress: Progress) -> None:
+    """Replace the state in `folder` atomically, keeping the one before as `folder.previous`.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the old state is untouched.
+    """
+    data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    state = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "progress": vars(progress)}
+    fresh, previous = _sibling(folder, "writing"), _sibling(folder, "previous")
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write_durably(fresh / TENSORS_FILE, data)
+        write_durably(fresh / STATE_FILE, json.dumps(state, indent=2).encode())
+        if folder.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            folder.rename(previous)
+        fresh.rename(folder)
+        _sync_folder(folder.parent)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise CheckpointError(
+            f"cannot save {folder}: {error.strerror}; what was saved before is kept"
+        ) from None
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], Progress, str | None]:
+    """Read the newest good state.
+
+    Returns:
+        The tensors, the counters, and a sentence if the latest state was damaged and the one before is used.
+
+    Raises:
+        CheckpointError: there is no good state.
+    """
+    problems = []
+    for candidate in (folder, _sibling(folder, "previous")):
+        if not candidate.exists():
+            continue
+        try:
+            tensors, progress = _load_one(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        warning = f"{problems[0]}; going on from the state before it" if problems else None
+        return tensors, progress, warning
+    raise CheckpointError(problems[0] if problems else f"{folder}: no checkpoint there")
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a state to load, good or not."""
+    return folder.exists() or _sibling(folder, "previous").exists()
+
+
+def pack(parts: Mapping[str, nn.Module | optim.Optimizer]) -> dict[str, Tensor]:
+    """Name every tensor of networks and optimisers; frozen features are left out."""
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            tensors.update({f"{name}.{key}": value for key, value in _trained_tensors(part).items()})
+        else:
+            for index, state in part.state_dict()["state"].items():
+                tensors.update({f"{name}.{index}.{key}": value for key, value in state.items()})
+    return tensors
+
+
+def unpack(tensors: Mapping[str, Tensor], parts: Mapping[str, nn.Module | optim.Optimizer]) -> None:
+    """Put `pack`'s tensors back.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, or of another shape.
+    """
+    left = dict(tensors)
+    for name, part in parts.items():
+        own = {
+            key.removeprefix(f"{name}."): left.pop(key) for key in list(left) if key.startswith(f"{name}.")
+        }
+        if isinstance(part, nn.Module):
+            expected = _trained_tensors(part)
+            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in expected.items()}:
+                raise CheckpointError(f"the checkpoint's {name} is of another configuration")
+            part.load_state_dict(own, strict=False)
+        else:
+            states: dict[int, dict[str, Any]] = {}
+            for key, value in own.items():
+                index, _, slot = key.partition(".")
+                states.setdefault(int(index), {})[slot] = value
+            part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
+    if left:
+        raise CheckpointError(f"the checkpoint holds an unknown tensor {next(iter(left))!r:.60}")
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write and flush to the disk itself."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        CheckpointError: the disk is full or not writable; the old file is untouched.
+    """
+    fresh = _sibling(path, "writing")
+    try:
+        write_durably(fresh, data)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot save {path}: {error.strerror}; the old file is kept") from None
+
+
+def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
+    frozen = tuple(getattr(module, "frozen_names", tuple)())
+    return {k: v for k, v in module.state_dict().items() if not (frozen and k.startswith(frozen))}
+
+
+def _load_one(folder: Path) -> tuple[dict[str, Tensor], Progress]:
+    try:
+        state = read_json(folder / STATE_FILE)
+        data = (folder / TENSORS_FILE).read_bytes()
+        if state["format"] != FORMAT:
+            raise CheckpointError(f"{folder}: format {state['format']}, this version reads {FORMAT}")
+        if hashlib.sha256(data).hexdigest() != state["sha256"]:
+            raise CheckpointError(f"{folder / TENSORS_FILE} is damaged (its checksum differs)")
+        return load_tensors(data), Progress(**state["progress"])
+    except (OSError, ConfigError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}") from None
+
+
+def _sibling(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

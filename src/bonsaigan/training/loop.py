@@ -1,0 +1,280 @@
+"""The training loop. One step stands apart below, ruled off, to be read as the papers' algorithm.
+
+Randomness of step n is a pure function of (seed, n), so that a run that was stopped and resumed ends with
+the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+
+from bonsaigan.config import TrainConfig
+from bonsaigan.data.prepare import to_float
+from bonsaigan.errors import TrainingError
+from bonsaigan.runs import CHECKPOINT_DIR
+from bonsaigan.training import checkpoint
+from bonsaigan.training.augment import augment
+from bonsaigan.training.checkpoint import Progress
+from bonsaigan.training.ema import GeneratorEma
+from bonsaigan.training.monitor import Monitor
+from bonsaigan.training.recipes import Recipe, find
+
+SAVE_EVERY_SEC = 60.0
+STEP_STREAM, INITIAL_STREAM = 1, 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepStats:
+    """What a step tells."""
+
+    loss_generator: float
+    """Summed over scales."""
+    loss_discriminator: float
+    """Summed over scales."""
+    accuracy_real: float
+    """Share of the step's real pictures that the discriminator took for real, 0 to 1."""
+    accuracy_fake: float
+    """Share of the generated ones that it took for generated."""
+
+
+class Trainer:
+    """Networks, optimisers, average and counters of a run, and how they take a step."""
+
+    def __init__(self, config: TrainConfig, *, device: torch.device):
+        self.config, self.device = config, device
+        self.recipe: Recipe = find(config.recipe)
+        seed_all(config.seed, INITIAL_STREAM, 0)
+        self.generator = self._place(self.recipe.generator(config))
+        self.discriminator = self._place(self.recipe.discriminator(config))
+        settings = config.optimizer
+        self.judged = [p for p in self.discriminator.parameters() if p.requires_grad]
+        self.generator_adam = self.recipe.optimizer(
+            list(self.generator.parameters()), settings, settings.generator_lr
+        )
+        self.discriminator_adam = self.recipe.optimizer(self.judged, settings, settings.discriminator_lr)
+        self.ema = GeneratorEma(self.generator, half_life_kimg=config.ema_kimg)
+        self.progress = Progress()
+
+    # -----------------------------------------------------------------------------------------------------
+    # One step: the discriminator learns to tell real from generated, then the generator learns to be taken
+    # for real (Goodfellow et al. 2014, algorithm 1).
+
+    def step(self, pictures: np.ndarray) -> StepStats:
+        """Train both players once.
+
+        Args:
+            pictures: uint8 (N, H, W, C), the whole training set; a memory-mapped one is read as needed.
+
+        Raises:
+            TrainingError: a loss is not finite; no weight was changed by it.
+        """
+        config, recipe = self.config, self.recipe
+        seed_all(config.seed, STEP_STREAM, self.progress.step)
+        half = round(config.batch * recipe.real_share)
+
+        # --- look at real and at generated pictures
+        self._train_discriminator(True)
+        with self._arithmetic():
+            with torch.no_grad():
+                view_real = self._view(self._real(pictures, half))
+            with contextlib.nullcontext() if recipe.share_fakes else torch.no_grad():
+                view_fake = self._view(self._fake(half))
+
+            # --- the discriminator's turn
+            logits_real = recipe.judge(self.discriminator, view_real)
+            logits_fake = recipe.judge(self.discriminator, [v.detach() for v in view_fake])
+            loss_discriminator = recipe.loss.discriminator(logits_real, logits_fake)
+        self._descend(self.discriminator_adam, loss_discriminator, "discriminator")
+
+        # --- the generator's turn
+        self._train_discriminator(False)
+        with self._arithmetic():
+            if not recipe.share_fakes:
+                view_fake = self._view(self._fake(config.batch))
+            loss_generator = recipe.loss.generator(recipe.judge(self.discriminator, view_fake))
+        self._descend(self.generator_adam, loss_generator, "generator")
+
+        # --- the average follows
+        self.progress.step += 1
+        self.progress.seen_nimg += half
+        self.ema.update(self.generator, batch=half, seen_nimg=self.progress.seen_nimg)
+        return StepStats(
+            loss_generator=loss_generator.item(),
+            loss_discriminator=loss_discriminator.item(),
+            accuracy_real=share_taken_for_real(logits_real),
+            accuracy_fake=1.0 - share_taken_for_real(logits_fake),
+        )
+
+    # -----------------------------------------------------------------------------------------------------
+
+    def accuracy(self, images: Tensor) -> float:
+        """Share of pictures, float (B, C, H, W) in [-1, 1], that the discriminator takes for real."""
+        self.discriminator.eval()
+        with torch.no_grad():
+            view = self.recipe.view(self.discriminator, images.to(self.device))
+            share = share_taken_for_real(self.recipe.judge(self.discriminator, view))
+        self.discriminator.train()
+        return share
+
+    def set_learning_rates(self) -> None:
+        """Linear decay towards the end of the budget."""
+        settings = self.config.optimizer
+        share = 1 - (1 - settings.final_lr_share) * min(1.0, self.progress.done_share(self.config.budget))
+        for adam, rate in (
+            (self.generator_adam, settings.generator_lr),
+            (self.discriminator_adam, settings.discriminator_lr),
+        ):
+            for group in adam.param_groups:
+                group["lr"] = rate * share
+
+    def save(self, folder: Path) -> None:
+        """Write the full state; see `checkpoint.save`."""
+        checkpoint.save(
+            folder / CHECKPOINT_DIR, tensors=checkpoint.pack(self._parts()), progress=self.progress
+        )
+
+    def restore(self, folder: Path) -> str | None:
+        """Take up the state in `folder`; a sentence if the latest one was damaged.
+
+        Raises:
+            CheckpointError: there is none that can be used.
+        """
+        tensors, self.progress, warning = checkpoint.load(folder / CHECKPOINT_DIR)
+        checkpoint.unpack(tensors, self._parts())
+        return warning
+
+    def _parts(self) -> dict[str, nn.Module | optim.Optimizer]:
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema.module,
+            "generator_adam": self.generator_adam,
+            "discriminator_adam": self.discriminator_adam,
+        }
+
+    def _place(self, module: nn.Module) -> nn.Module:
+        return module.to(self.device, memory_format=torch.channels_last).train()  # pyright: ignore
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[object]:
+        lower = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
+
+    def _real(self, pictures: np.ndarray, count: int) -> Tensor:
+        which = torch.randint(len(pictures), (count,)).numpy()
+        return to_float(pictures[which]).to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _fake(self, count: int) -> Tensor:
+        return self.generator(torch.randn(count, self.config.network.latent).to(self.device))
+
+    def _view(self, images: Tensor) -> list[Tensor]:
+        return self.recipe.view(self.discriminator, augment(images, self.config.augment))
+
+    def _train_discriminator(self, on: bool) -> None:
+        for parameter in self.judged:
+            parameter.requires_grad_(on)
+
+    def _descend(self, adam: optim.Optimizer, loss: Tensor, who: str) -> None:
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"the {who}'s loss became {loss.item()} at step {self.progress.step}; the state saved before "
+                "is kept. Try a lower --lr, or --precision fp32"
+            )
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+
+
+def fit(
+    config: TrainConfig, pictures: np.ndarray, folder: Path, monitor: Monitor, *, device: torch.device
+) -> Progress:
+    """Train until the budget is spent, a stop is asked for, or patience runs out; keep everything.
+
+    Args:
+        config: the run.
+        pictures: uint8 (N, H, W, C), those to train on.
+        folder: the run's folder; a state in it is gone on from.
+        monitor: is told of each step; draws samples, scores and logs.
+        device: where to compute.
+
+    Raises:
+        TrainingError: a loss is not finite.
+        CheckpointError: the state cannot be saved, or none that is there can be used.
+    """
+    trainer = Trainer(config, device=device)
+    progress = trainer.progress
+    if checkpoint.exists(folder / CHECKPOINT_DIR):
+        warning = trainer.restore(folder)
+        progress = trainer.progress
+        monitor.resumed(trainer, warning)
+    saved_at = time.monotonic()
+    with stop_signals() as stop, monitor.showing(trainer):
+        while not stop and progress.done_share(config.budget) < 1.0 and not monitor.out_of_patience(progress):
+            started = time.monotonic()
+            trainer.set_learning_rates()
+            stats = trainer.step(pictures)
+            progress.train_sec += time.monotonic() - started
+            monitor.step(trainer, stats)
+            if time.monotonic() - saved_at > SAVE_EVERY_SEC:
+                trainer.save(folder)
+                saved_at = time.monotonic()
+        if not stop:
+            monitor.look(trainer, last=True)
+        trainer.save(folder)
+    monitor.finished(trainer, stopped=bool(stop))
+    return progress
+
+
+def measure_step_sec(
+    config: TrainConfig, pictures: np.ndarray, *, device: torch.device, steps: int = 4
+) -> float:
+    """Seconds a step takes here: the median of a few after two that warm up."""
+    trainer = Trainer(config, device=device)
+    times = []
+    for _ in range(2 + steps):
+        started = time.monotonic()
+        trainer.step(pictures)
+        times.append(time.monotonic() - started)
+    return float(np.median(times[2:]))
+
+
+def share_taken_for_real(logits: list[Tensor]) -> float:
+    """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
+    mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
+    return (mean > 0).float().mean().item()
+
+
+def seed_all(seed: int, stream: int, step: int) -> None:
+    """Seed torch's default generators by (seed, stream, step) alone."""
+    words = np.random.SeedSequence([seed, stream, step]).generate_state(2, dtype=np.uint32)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """A list that fills when Ctrl-C or SIGTERM asks to stop; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: object) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not in the main thread: the caller's signals stay as they are
+            before[number] = signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

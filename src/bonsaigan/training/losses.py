@@ -1,0 +1,63 @@
+"""Adversarial losses on logits. Each takes one tensor of logits per scale and sums over the scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Logits = Sequence[Tensor]
+"""Logits of each scale, float32 (B, patches)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialLoss:
+    """The two players' losses."""
+
+    name: str
+    """How the recipe table names it."""
+    discriminator: Callable[[Logits, Logits], Tensor]
+    """(logits of real, logits of generated) → scalar."""
+    generator: Callable[[Logits], Tensor]
+    """(logits of generated) → scalar."""
+
+
+def hinge_discriminator(real: Logits, fake: Logits) -> Tensor:
+    """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))] (Lim & Ye, "Geometric GAN", 2017, equation 15)."""
+    return _total([functional.relu(1 - r).mean() + functional.relu(1 + f).mean() for r, f in zip(real, fake)])
+
+
+def hinge_generator(fake: Logits) -> Tensor:
+    """-E[D(G(z))] (Lim & Ye 2017, equation 16)."""
+    return _total([-f.mean() for f in fake])
+
+
+def cross_entropy_discriminator(real: Logits, fake: Logits) -> Tensor:
+    """Mean binary cross-entropy over real (label 1) and generated (label 0) pictures in one batch.
+
+    Goodfellow et al., "Generative Adversarial Nets", 2014, equation 1, as Keras averages it.
+    """
+    terms = []
+    for r, f in zip(real, fake):
+        logits = torch.cat((r.flatten(), f.flatten()))
+        labels = torch.cat((torch.ones_like(r).flatten(), torch.zeros_like(f).flatten()))
+        terms.append(functional.binary_cross_entropy_with_logits(logits, labels))
+    return _total(terms)
+
+
+def cross_entropy_generator(fake: Logits) -> Tensor:
+    """The non-saturating loss -E[log D(G(z))] (Goodfellow et al. 2014, section 3)."""
+    return _total([functional.softplus(-f).mean() for f in fake])
+
+
+HINGE = AdversarialLoss(name="hinge", discriminator=hinge_discriminator, generator=hinge_generator)
+CROSS_ENTROPY = AdversarialLoss(
+    name="cross-entropy", discriminator=cross_entropy_discriminator, generator=cross_entropy_generator
+)
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return torch.stack(terms).sum()

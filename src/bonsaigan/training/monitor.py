@@ -1,0 +1,234 @@
+"""What a run shows and keeps while it trains: progress bar, samples, scores, logs, the best moment."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
+from torch import nn
+
+from bonsaigan.config import TrainConfig
+from bonsaigan.data.prepare import to_float, to_uint8
+from bonsaigan.generator import GeneratorSpec, save_generator
+from bonsaigan.plots import save_grid
+from bonsaigan.runs import BEST_DIR, METRICS_FILE, SAMPLES_DIR
+from bonsaigan.training.ema import fixed_latents
+
+if TYPE_CHECKING:
+    from bonsaigan.evaluation.scores import RealReference
+    from bonsaigan.training.checkpoint import Progress
+    from bonsaigan.training.loop import StepStats, Trainer
+
+FIRST_LOOK_STEP, LOOK_GROWTH, LOOK_EVERY_STEPS = 10, 1.5, 250
+EVALUATE_SHARE = 0.05
+"""Scores may take this share of the training time."""
+FIRST_EVALUATION_SEC = 3.0
+"""What a score is thought to cost before one was made."""
+EVALUATE_COUNT, GRID_ROWS, GRID_COLUMNS = 256, 8, 8
+SUMMARY_COUNT, SUMMARY_ROWS, SUMMARY_COLUMNS = 50, 2, 3
+DRAW_BATCH = 32
+
+
+class Monitor:
+    """Told of every step by the loop; decides by itself when to look closer."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        pictures: np.ndarray,
+        folder: Path,
+        *,
+        spec: GeneratorSpec,
+        console: Console,
+    ):
+        """
+        Args:
+            config: the run.
+            pictures: uint8 (N, H, W, C), those trained on.
+            folder: the run's folder.
+            spec: what is known of the generator before training.
+            console: where to print.
+        """
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self.config, self.pictures, self.folder, self.spec, self.console = (
+            config,
+            pictures,
+            folder,
+            spec,
+            console,
+        )
+        self.reference: RealReference | None = None
+        self.board = SummaryWriter(str(folder))
+        self.bar: tuple[ProgressBar, TaskID] | None = None
+        self.evaluation_cost_sec = FIRST_EVALUATION_SEC
+
+    def step(self, trainer: Trainer, stats: StepStats) -> None:
+        """Note a step; draw and score at the looking moments."""
+        progress = trainer.progress
+        now = progress.seen_nimg / max(progress.train_sec, 1e-9)
+        if self.bar is not None:
+            bar, task = self.bar
+            left = progress.seconds_left(self.config.budget)
+            bar.update(
+                task, completed=progress.done_share(self.config.budget), status=_status(now, stats, left)
+            )
+        if is_look(progress.step):
+            for name, value in dataclasses.asdict(stats).items():
+                self.board.add_scalar(f"step/{name}", value, progress.step)
+            self._line(
+                {"kind": "step", **dataclasses.asdict(stats), "pictures_per_sec": round(now, 2)}, trainer
+            )
+            self.look(trainer)
+
+    def look(self, trainer: Trainer, *, last: bool = False) -> None:
+        """Draw the grid of fixed latents, save the generator, and score it where the time allows."""
+        started = time.monotonic()
+        progress = trainer.progress
+        network = trainer.ema.calibrated(latent=self.config.network.latent)
+        spec = dataclasses.replace(self.spec, step=progress.step)
+        grid = self._draw(network, GRID_ROWS * GRID_COLUMNS, seed=0)
+        name = f"{progress.step:06d}.png"
+        save_grid(self.folder / SAMPLES_DIR / name, grid, columns=GRID_COLUMNS)
+        save_generator(self.folder, network, spec)
+        if self.config.evaluate and (last or self._can_afford(progress.train_sec, progress.evaluate_sec)):
+            self._evaluate(trainer, network, spec)
+            self.evaluation_cost_sec = time.monotonic() - started
+            progress.evaluate_sec += self.evaluation_cost_sec
+
+    def out_of_patience(self, progress: Progress) -> bool:
+        """Whether `--patience` evaluations went by without a better score."""
+        return 0 < self.config.patience <= progress.evaluations_since_best
+
+    def resumed(self, trainer: Trainer, warning: str | None) -> None:
+        """Say where a run goes on."""
+        if warning:
+            self.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+        self.console.print(f"going on from step {trainer.progress.step}")
+
+    def finished(self, trainer: Trainer, *, stopped: bool) -> None:
+        """Say how it ended and what comes next."""
+        progress = trainer.progress
+        self.board.close()
+        name = self.folder.name
+        minutes = progress.train_sec / 60
+        verb = "stopped" if stopped else "trained"
+        self.console.print(
+            f"{verb} after {progress.step} steps, {minutes:.1f} minutes: {self.folder}", highlight=False
+        )
+        if progress.best_kid is not None:
+            self.console.print(
+                f"best moment: step {progress.best_step}, KID x1000 {progress.best_kid * 1000:.1f}",
+                highlight=False,
+            )
+        if stopped:
+            self.console.print(f"go on with: bonsaigan resume {name}", highlight=False)
+        else:
+            self.console.print(f"draw new pictures with: bonsaigan generate {name}", highlight=False)
+
+    @contextlib.contextmanager
+    def showing(self, trainer: Trainer) -> Iterator[None]:
+        """Show the progress bar while the block runs; a console that is no terminal gets lines instead."""
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+        with ProgressBar(*columns, TextColumn("{task.fields[status]}"), console=self.console) as bar:
+            self.bar = (bar, bar.add_task("", total=1.0, status=""))
+            yield
+        self.bar = None
+
+    # -----------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, trainer: Trainer, network: nn.Module, spec: GeneratorSpec) -> None:
+        from bonsaigan.evaluation.scores import RealReference
+
+        progress = trainer.progress
+        if self.reference is None:
+            self.reference = RealReference(np.asarray(self.pictures[:1000]), device=str(trainer.device))
+        generated = self._draw(network, EVALUATE_COUNT, seed=1)
+        score = self.reference.score(generated)
+        summary = self._performance_summary(trainer, generated)
+        scores = {"kid": score.kid, "diversity": score.diversity, **summary}
+        self._line({"kind": "evaluation", **scores}, trainer)
+        for key, value in scores.items():
+            self.board.add_scalar(f"evaluation/{key}", value, progress.step)
+        best = progress.best_kid is None or score.kid < progress.best_kid
+        if best:
+            progress.best_kid, progress.best_step, progress.evaluations_since_best = (
+                score.kid,
+                progress.step,
+                0,
+            )
+            save_generator(self.folder / BEST_DIR, network, dataclasses.replace(spec, scores=scores))
+        else:
+            progress.evaluations_since_best += 1
+        self.console.print(
+            f"step {progress.step:>6}  {progress.train_sec / 60:5.1f} min  KID x1000 {score.kid * 1000:6.1f}"
+            f"{' *' if best else '  '}  diversity {score.diversity:.2f}  discriminator right on real "
+            f"{summary['accuracy_real']:.0%}, on generated {summary['accuracy_fake']:.0%}",
+            highlight=False,
+        )
+
+    def _performance_summary(self, trainer: Trainer, generated: np.ndarray) -> dict[str, float]:
+        """The tutorial's "performance summary": accuracies on 50 and 50, and a 2 x 3 figure."""
+        count = min(SUMMARY_COUNT, len(self.pictures))
+        which = np.random.default_rng([trainer.config.seed, trainer.progress.step]).permutation(
+            len(self.pictures)
+        )
+        real, fake = to_float(self.pictures[np.sort(which[:count])]), to_float(generated[:count])
+        name = f"summary-{trainer.progress.step:06d}.png"
+        shown = generated[: SUMMARY_ROWS * SUMMARY_COLUMNS]
+        save_grid(self.folder / SAMPLES_DIR / name, shown, columns=SUMMARY_COLUMNS)
+        return {"accuracy_real": trainer.accuracy(real), "accuracy_fake": 1 - trainer.accuracy(fake)}
+
+    def _draw(self, network: nn.Module, count: int, *, seed: int) -> np.ndarray:
+        device = next(network.parameters()).device
+        z = fixed_latents(count, latent=self.config.network.latent, seed=seed)
+        with torch.inference_mode():
+            return np.concatenate([to_uint8(network(part.to(device)).cpu()) for part in z.split(DRAW_BATCH)])
+
+    def _can_afford(self, train_sec: float, evaluate_sec: float) -> bool:
+        return evaluate_sec + self.evaluation_cost_sec <= EVALUATE_SHARE * train_sec
+
+    def _line(self, values: dict[str, object], trainer: Trainer) -> None:
+        progress = trainer.progress
+        line = {
+            "step": progress.step,
+            "kimg": progress.seen_nimg / 1000,
+            "train_sec": round(progress.train_sec, 3),
+            **{k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()},
+        }
+        with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def is_look(step: int) -> bool:
+    """Whether a step is a looking moment: a geometric sequence at first, then every 250 steps."""
+    if step % LOOK_EVERY_STEPS == 0:
+        return True
+    moment = float(FIRST_LOOK_STEP)
+    while moment < LOOK_EVERY_STEPS:
+        if round(moment) == step:
+            return True
+        moment *= LOOK_GROWTH
+    return False
+
+
+def _status(rate: float, stats: StepStats, seconds_left: float) -> str:
+    left = f"{seconds_left / 60:.0f} min" if seconds_left >= 90 else f"{seconds_left:.0f} s"
+    return (
+        f"{rate:.1f} pictures/s  G {stats.loss_generator:.2f}  D {stats.loss_discriminator:.2f}  right on "
+        f"real {stats.accuracy_real:.0%}, generated {stats.accuracy_fake:.0%}  {left} left"
+    )

@@ -1,0 +1,179 @@
+"""Recipes: where networks, losses, augmentation and optimiser settings meet.
+
+A recipe is data and a few functions. The loop reads it and knows no architecture; networks know no losses.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bonsaigan.config import NetworkConfig, OptimizerConfig, Size, TrainConfig
+from bonsaigan.errors import ConfigError
+from bonsaigan.models import build_generator
+from bonsaigan.training import losses
+from bonsaigan.training.losses import AdversarialLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What a recipe proposes for a size and a number of pictures."""
+
+    batch: int
+    """Pictures a step."""
+    network: NetworkConfig
+    """Shape of the networks."""
+    optimizer: OptimizerConfig
+    """Settings of Adam."""
+    augment: tuple[str, ...]
+    """Differentiable augmentations."""
+    ema_kimg: float
+    """Half-life of the generator's average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One way to train a generator."""
+
+    name: str
+    """As in `--recipe`."""
+    summary: str
+    """One line for the table of recipes."""
+    source: str
+    """The paper or article it comes from."""
+    family: str
+    """Key of the generator in `models`."""
+    defaults: Callable[[Size, int], Defaults]
+    """(size, number of pictures) → settings."""
+    discriminator: Callable[[TrainConfig], nn.Module]
+    """Builds the discriminator."""
+    loss: AdversarialLoss
+    """Both players' losses."""
+    optimizer: Callable[[list[nn.Parameter], OptimizerConfig, float], torch.optim.Optimizer]
+    """(parameters, settings, learning rate) → optimiser."""
+    real_share: float = 1.0
+    """Real pictures in a step's batch; the discriminator sees as many generated ones."""
+    share_fakes: bool = False
+    """Both players see the same generated pictures, so that they are drawn once a step."""
+    split_view: bool = False
+    """The discriminator has a frozen `view` whose result both players can share."""
+    resample: Literal["antialias", "bilinear"] = "antialias"
+    """How the pictures are resized."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """How the pictures are fitted unless `--fit` says otherwise."""
+    mixed_precision: bool = True
+    """Whether `--precision auto` may choose less than float32."""
+
+    def generator(self, config: TrainConfig) -> nn.Module:
+        """Build the generator with fresh weights."""
+        return build_generator(
+            self.family, network=config.network, size=config.data.size, channels=config.channels
+        )
+
+    def view(self, discriminator: nn.Module, images: Tensor) -> list[Tensor]:
+        """What the discriminator's trained part sees of pictures (B, C, H, W)."""
+        return discriminator.view(images) if self.split_view else [images]  # pyright: ignore
+
+    def judge(self, discriminator: nn.Module, view: list[Tensor]) -> list[Tensor]:
+        """Logits of each scale, (B, patches)."""
+        return discriminator(view) if self.split_view else [discriminator(view[0]).view(-1, 1)]
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(RECIPES)}"
+        raise ConfigError(f"--recipe {name!r}: no such recipe; {hint}")
+    return RECIPES[name]
+
+
+def _adam(params: list[nn.Parameter], config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
+    betas = (config.beta1, config.beta2)
+    return torch.optim.Adam(params, lr=lr, betas=betas, eps=config.epsilon, fused=True)
+
+
+def _keras_adam(params: list[nn.Parameter], config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
+    from bonsaigan.training.optim import KerasAdam
+
+    return KerasAdam(params, lr=lr, betas=(config.beta1, config.beta2), eps=config.epsilon)
+
+
+def _projected_defaults(size: Size, pictures: int) -> Defaults:
+    return Defaults(
+        batch=8,
+        network=NetworkConfig(latent=128, width=512, discriminator_width=64),
+        optimizer=OptimizerConfig(generator_lr=4e-4, discriminator_lr=4e-4, beta1=0.0, beta2=0.99),
+        augment=("flip", "colour", "translation"),
+        ema_kimg=1.0,
+    )
+
+
+def _projected_discriminator(config: TrainConfig) -> nn.Module:
+    from bonsaigan.models.projected import ProjectedDiscriminator
+
+    return ProjectedDiscriminator(
+        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
+    )
+
+
+def _article_defaults(size: Size, pictures: int) -> Defaults:
+    return Defaults(
+        batch=32,
+        network=NetworkConfig(latent=100, width=128, discriminator_width=64),
+        optimizer=OptimizerConfig(
+            generator_lr=2e-4, discriminator_lr=2e-4, beta1=0.5, beta2=0.999, epsilon=1e-7
+        ),
+        augment=(),
+        ema_kimg=0.0,
+    )
+
+
+def _article_discriminator(config: TrainConfig) -> nn.Module:
+    from bonsaigan.models.article import ArticleDiscriminator
+
+    return ArticleDiscriminator(
+        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
+    )
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="projected",
+            summary="good pictures in minutes: a frozen ImageNet network helps the discriminator see",
+            source="Sauer et al., Projected GANs Converge Faster, 2021; Liu et al., FastGAN, 2021",
+            family="fastgan",
+            defaults=_projected_defaults,
+            discriminator=_projected_discriminator,
+            loss=losses.HINGE,
+            optimizer=_adam,
+            share_fakes=True,
+            split_view=True,
+        ),
+        Recipe(
+            name="article",
+            summary="the classic Keras tutorial's DCGAN, number for number; slow, for comparison",
+            source="the DCGAN tutorial on Caltech-101 bonsai; Radford et al., DCGAN, 2015",
+            family="article",
+            defaults=_article_defaults,
+            discriminator=_article_discriminator,
+            loss=losses.CROSS_ENTROPY,
+            optimizer=_keras_adam,
+            real_share=0.5,
+            resample="bilinear",
+            fit="squash",
+            mixed_precision=False,
+        ),
+    )
+}

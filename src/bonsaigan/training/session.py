@@ -1,0 +1,247 @@
+"""From a user's wishes to a run: find the pictures, resolve every setting, train, go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from bonsaigan import runs
+from bonsaigan.config import Budget, DataConfig, Device, Fit, Precision, Size, TrainConfig
+from bonsaigan.data.prepare import PreparedSet, prepare
+from bonsaigan.data.sources import open_source
+from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.generator import GeneratorSpec
+from bonsaigan.training.checkpoint import write_atomically
+from bonsaigan.training.recipes import find
+
+DEFAULT_MINUTES = 10.0
+DataProgress = Callable[[int, "int | None"], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run that could start now."""
+
+    config: TrainConfig
+    """Every setting."""
+    prepared: PreparedSet
+    """The pictures."""
+    source_name: str
+    """For the name of the run."""
+
+    @property
+    def training_pictures(self) -> np.ndarray:
+        """uint8 (N, H, W, C), those to train on."""
+        if len(self.prepared.holdout_index):
+            return self.prepared.pictures[self.prepared.train_index]
+        return self.prepared.pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What a user may ask for; None leaves it to the recipe."""
+
+    recipe: str = "projected"
+    """Name of the recipe."""
+    size: str = "64"
+    """As `Size.parse` reads it."""
+    fit: Fit | None = None
+    """How pictures are fitted."""
+    archive: str | None = None
+    """A copy of the Caltech-101 archive."""
+    holdout: float = 0.0
+    """Share kept out of training."""
+    minutes: float | None = None
+    """Budget in minutes."""
+    kimg: float | None = None
+    """Budget in thousands of pictures."""
+    steps: int | None = None
+    """Budget in steps."""
+    batch: int | None = None
+    """Pictures a step."""
+    lr: float | None = None
+    """Learning rate of both players."""
+    width: int | None = None
+    """Base width of the generator."""
+    precision: Precision = "auto"
+    """Arithmetic of the convolutions."""
+    device: Device = "auto"
+    """Where to compute."""
+    seed: int = 0
+    """Source of all randomness."""
+    evaluate: bool = True
+    """Score while training."""
+    patience: int = 0
+    """Stop after so many evaluations without a better score."""
+
+
+def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> Plan:
+    """Find and prepare the pictures and resolve every setting; nothing is trained or written but the cache.
+
+    Raises:
+        BonsaiganError: DATA or a wish cannot be used; one line that says why.
+    """
+    recipe = find(wishes.recipe)
+    data_config = DataConfig(
+        source=data,
+        archive=wishes.archive,
+        size=Size.parse(wishes.size),
+        fit=wishes.fit or recipe.fit,
+        holdout=wishes.holdout,
+    )
+    budget = _budget(wishes)
+    prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
+    defaults = recipe.defaults(data_config.size, len(prepared.train_index))
+    optimizer, network = defaults.optimizer, defaults.network
+    if wishes.lr is not None:
+        optimizer = dataclasses.replace(optimizer, generator_lr=wishes.lr, discriminator_lr=wishes.lr)
+    if wishes.width is not None:
+        network = dataclasses.replace(network, width=wishes.width)
+    device = choose_device(wishes.device)
+    config = TrainConfig(
+        recipe=recipe.name,
+        data=data_config,
+        channels=prepared.channels,
+        budget=budget,
+        batch=wishes.batch if wishes.batch is not None else defaults.batch,
+        network=network,
+        optimizer=optimizer,
+        augment=defaults.augment,
+        ema_kimg=defaults.ema_kimg,
+        precision=choose_precision(wishes.precision, device, allowed=recipe.mixed_precision),
+        seed=wishes.seed,
+        evaluate=wishes.evaluate,
+        patience=wishes.patience,
+    )
+    return Plan(config=config, prepared=prepared, source_name=str(prepared.manifest["name"]))
+
+
+def start(
+    plan: Plan, *, run: str | None = None, device: Device = "auto", console: Console | None = None
+) -> Path:
+    """Make the run's folder and train.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BonsaiganError: the folder cannot be used, or training cannot go on.
+    """
+    folder = runs.create_run(run, source_name=plan.source_name)
+    with runs.only_process(folder):
+        write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
+        write_atomically(folder / runs.DATA_FILE, json.dumps(plan.prepared.manifest, indent=2).encode())
+        _train(plan, folder, device=device, console=console)
+    return folder
+
+
+def resume(
+    run: str | Path | None = None,
+    *,
+    budget: Budget | None = None,
+    archive: str | None = None,
+    device: Device = "auto",
+    console: Console | None = None,
+    progress: DataProgress | None = None,
+) -> Path:
+    """Go on with a run from its last saved step, to its budget or to a new one.
+
+    Raises:
+        RunError: there is no such run, or its pictures are not the ones it was trained on.
+        BonsaiganError: anything `start` raises.
+    """
+    folder = runs.find_run(run)
+    with runs.only_process(folder):
+        config = runs.read_config(folder)
+        data = dataclasses.replace(config.data, archive=archive or config.data.archive)
+        prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
+        _check_same_data(folder, prepared)
+        if budget is not None:
+            config = dataclasses.replace(config, budget=budget)
+            write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
+        plan = Plan(config=config, prepared=prepared, source_name=folder.name)
+        _train(plan, folder, device=device, console=console)
+    return folder
+
+
+def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | None = None) -> PreparedSet:
+    """Open and prepare DATA; see `open_source` and `prepare`."""
+    source = open_source(config.source, archive=config.archive, size=config.size, progress=progress)
+    return prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
+
+
+def choose_device(wish: Device) -> torch.device:
+    """The device for a wish: `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ConfigError: the device is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if wish == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
+    if wish not in there:
+        raise ConfigError(f"--device {wish!r}: choose one of auto, {', '.join(there)}")
+    if not there[wish]:
+        raise ConfigError(f"--device {wish}: there is none here; --device auto takes what there is")
+    return torch.device(wish)
+
+
+def choose_precision(
+    wish: Precision, device: torch.device, *, allowed: bool = True
+) -> Literal["fp32", "bf16"]:
+    """`fp32` or `bf16`; `auto` takes bfloat16 where the processor computes in it and the recipe allows it."""
+    if wish not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"--precision {wish!r}: choose one of auto, fp32, bf16")
+    if wish == "fp32" or wish == "bf16":
+        return wish
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if able and allowed else "fp32"
+
+
+def _budget(wishes: Wishes) -> Budget:
+    if wishes.minutes is None and wishes.kimg is None and wishes.steps is None:
+        return Budget(minutes=DEFAULT_MINUTES)
+    return Budget(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
+
+
+def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None) -> None:
+    from bonsaigan.training.loop import fit
+    from bonsaigan.training.monitor import Monitor
+
+    config, manifest = plan.config, plan.prepared.manifest
+    spec = GeneratorSpec(
+        family=find(config.recipe).family,
+        network=config.network,
+        size=config.data.size,
+        channels=config.channels,
+        recipe=config.recipe,
+        step=0,
+        source=str(manifest["source"]),
+        licence=manifest.get("licence"),
+    )
+    pictures = plan.training_pictures
+    monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
+    fit(config, pictures, folder, monitor, device=choose_device(device))
+
+
+def _check_same_data(folder: Path, prepared: PreparedSet) -> None:
+    from bonsaigan.config import read_json
+
+    before = {f["sha256"] for f in read_json(folder / runs.DATA_FILE, limit_bytes=1 << 30)["files"]}
+    now = {f["sha256"] for f in prepared.manifest["files"]}
+    if before != now:
+        raise RunError(
+            f"{folder}: its pictures changed since it began ({len(now - before)} new, {len(before - now)} gone); "
+            "put them back, or start a new run with: bonsaigan train"
+        )
