@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bonsaigan.config import PICTURES_MIN, DataConfig
-from bonsaigan.data.files import Progress, printable
+from bonsaigan.data.files import Progress, Refused, printable
 from bonsaigan.data.picture import decode
 from bonsaigan.data.resize import Resample, kept_box
 from bonsaigan.data.sources import Source
-from bonsaigan.data.survey import FileReport, Fingerprint, fingerprint, survey
+from bonsaigan.data.survey import FileReport, Fingerprint, changed, fingerprint, survey
 from bonsaigan.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Diagnosis:
         return _summary(self)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """(file name, kind, severity, message) for a table; what is left out first, then fixes, then notes."""
+        """(file name, kind, severity, message) for a table: left out first, then fixed, then notes."""
         order = {"left out": 0, "fixed": 1, "note": 2}
         rows = [(file.name, f.kind, f.severity, f.message) for file in self.files for f in file.findings]
         return sorted(rows, key=lambda row: order[row[2]])
@@ -106,7 +108,8 @@ def _summary(diagnosis: Diagnosis) -> str:
         parts.append(f"Fixed on the way: {listed(fixed)}.")
     near = diagnosis.counts.get("near duplicate", 0)
     if near:
-        parts.append(f"{near} look like another picture and are kept.")
+        verbs = "looks like another picture and is" if near == 1 else "look like another picture and are"
+        parts.append(f"{near} {verbs} kept.")
     if used < PICTURES_MIN:
         parts.append(f"That is too few: at least {PICTURES_MIN} usable pictures are needed.")
     return " ".join(parts)
@@ -139,12 +142,14 @@ def crop_figure(source: Source, diagnosis: Diagnosis, *, count: int = 24, cell_p
     used.sort(key=lambda file: _kept_share(file, config))
     step = max(1.0, len(used) / count)
     chosen = [used[int(i * step)] for i in range(min(count, len(used)))]
-    cells = _cells(source, {file.name: file.sha256 for file in chosen}, config, cell_px)
+    cells = _cells(source, {(file.name, file.sha256) for file in chosen}, config, cell_px)
     columns, gap = min(6, len(chosen)), 8
     rows = -(-len(chosen) // columns)
     sheet = Image.new("RGB", (columns * (cell_px + gap) + gap, rows * (cell_px + gap) + gap), "white")
     for i, file in enumerate(chosen):
-        cell = cells[file.name, file.sha256]
+        cell = cells.get((file.name, file.sha256))
+        if cell is None:
+            raise changed(file.name)
         x, y = (gap + n * (cell_px + gap) for n in (i % columns, i // columns))
         sheet.paste(cell, (x + (cell_px - cell.width) // 2, y + (cell_px - cell.height) // 2))
     return sheet
@@ -156,16 +161,22 @@ def _kept_share(file: FileReport, config: DataConfig) -> float:
 
 
 def _cells(
-    source: Source, wanted: dict[str, str], config: DataConfig, cell_px: int
+    source: Source, wanted: set[tuple[str, str]], config: DataConfig, cell_px: int
 ) -> dict[tuple[str, str], Image.Image]:
     """(name, SHA-256) → cell. An archive may hold several files of one name: the content decides."""
-    cells = {}
-    for file in source.files():
-        name = printable(file.name)
-        if file.refusal is None and name in wanted:
-            data = file.read()
-            if hashlib.sha256(data).hexdigest() == wanted[name]:
-                cells[name, wanted[name]] = _cell(data, config, cell_px)
+    cells: dict[tuple[str, str], Image.Image] = {}
+    names = {name for name, _ in wanted}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of what is already a finding
+        for file in source.files():
+            name = printable(file.name)
+            if name not in names:
+                continue
+            with contextlib.suppress(Refused):
+                data = file.read()
+                key = (name, hashlib.sha256(data).hexdigest())
+                if key in wanted:
+                    cells[key] = _cell(data, config, cell_px)
     return cells
 
 

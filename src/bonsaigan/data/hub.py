@@ -31,7 +31,7 @@ def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) ->
     if not path.exists():
         _fetch(name, path, progress)
     with archives.open_zip(path) as archive:
-        about = json.loads(archive.comment)
+        about = json.loads(archive.comment or b"{}")
     return Source(
         name=slug(name.partition("/")[2]),
         description=f"the data set {name} of the Hugging Face hub, kept in {printable(str(path))}",

@@ -6,9 +6,10 @@ Decoding and judging are one function, so that what `doctor` says and what `trai
 from __future__ import annotations
 
 import io
+import re
 import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -80,10 +81,12 @@ def examine(data: bytes, *, size: Size, fit: Fit, resample: Resample = "antialia
             return _prepared(image, findings, size=size, fit=fit, resample=resample)
     except _LeftOut as reason:
         return _left_out(reason.kind, str(reason))
-    except (MemoryError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        return _left_out("gigantic", f"declares more than {PIXELS_MAX // 10**6} million pixels, the limit")
+    except MemoryError:
         return _left_out("gigantic", "needs more memory than there is")
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        return _left_out(*_damage(error))
+        return _left_out(*_damage(error, data))
 
 
 def decode(data: bytes, *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -113,34 +116,33 @@ def _left_out(kind: str, message: str) -> Examined:
     return Examined(findings=(Finding(kind=kind, severity="left out", message=message),))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes) -> ImageFile.ImageFile:
     """Read the header and check what it declares, before anything is decoded."""
     if not data:
         raise _LeftOut("empty", "the file is empty")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        if data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-            raise _LeftOut("truncated", "the end of the file is missing") from None
+        Image.init()
+        formats = [form for form in FORMATS if form in Image.OPEN]  # an older Pillow lacks some
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError as error:
         if data.startswith(MAGICS) or data[8:12] == b"WEBP":
-            raise _LeftOut("corrupt", "begins like a picture but cannot be read") from None
+            raise _LeftOut(*_damage(error, data)) from None
         archive = data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"Rar!", b"7z\xbc\xaf"))
         hint = "an archive; pass it as DATA itself" if archive else "not a picture of a known format"
         raise _LeftOut("not a picture", hint) from None
     width, height = image.size
     if width * height > PIXELS_MAX:
-        limit = f"{PIXELS_MAX // 10**6} million"
-        raise _LeftOut("gigantic", f"declares {width} x {height} pixels; the limit is {limit} in all")
+        limit = f"the limit is {PIXELS_MAX // 10**6} million in all"
+        raise _LeftOut("gigantic", f"declares {width} x {height} pixels; {limit}")
     if min(width, height) < SIDE_MIN_PX:
         raise _LeftOut("tiny", f"{width} x {height} pixels; at least {SIDE_MIN_PX} a side are needed")
     return image
 
 
-def _damage(error: Exception) -> tuple[str, str]:
+def _damage(error: Exception, data: bytes) -> tuple[str, str]:
     text = str(error).lower()
-    if isinstance(error, EOFError) or any(
-        t in text for t in ("truncated", "unexpected end", "end of file", "eof")
-    ):
+    short = data[8:12] == b"WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if short or isinstance(error, EOFError) or "truncated" in text or "end of file" in text:
         return "truncated", "the end of the file is missing"
     return "corrupt", "damaged: it cannot be decoded"
 
@@ -190,11 +192,13 @@ def _upright(
     image: ImageFile.ImageFile, findings: list[Finding], *, at_least: tuple[int, int] | None
 ) -> Image.Image:
     _note_storage(findings, image)
-    before = _orientation(image, findings)
     if at_least and image.format == "JPEG":
         image.draft(None, at_least)
+    # Pillow turns a TIFF itself, on loading. In other formats the metadata may come last: asked for it before
+    # loading, Pillow loads, and a damaged picture would pass for damaged metadata.
+    before = _orientation(image, []) if image.format == "TIFF" else 1
     image.load()
-    after = _orientation(image, [])  # some readers apply it on loading, some only then know it
+    after = _orientation(image, findings)
     if before in _TURNS or after in _TURNS:
         findings.append(Finding(kind="rotation", severity="fixed", message="turned upright as its EXIF says"))
     natural = _natural(image)
@@ -215,11 +219,14 @@ _TURNS = {
 
 def _orientation(image: Image.Image, findings: list[Finding]) -> int:
     try:
-        value = image.getexif().get(0x0112, 1)
-        return value if isinstance(value, int) else 1
+        exif = image.getexif()
+        value = exif.get(0x0112, 1)
+        broken = not isinstance(value, int) or bool(image.info.get("exif") and not len(exif))
     except Exception:
+        value, broken = 1, True
+    if broken:
         findings.append(Finding(kind="metadata", severity="fixed", message="broken metadata, ignored"))
-        return 1
+    return value if isinstance(value, int) else 1
 
 
 def _note_storage(findings: list[Finding], image: ImageFile.ImageFile) -> None:
@@ -232,12 +239,16 @@ def _note_storage(findings: list[Finding], image: ImageFile.ImageFile) -> None:
         fixed("CMYK", "print colours (CMYK), converted to RGB")
     elif image.mode in ("YCbCr", "LAB", "HSV") and image.format != "JPEG":
         fixed("colour space", f"{image.mode} colours, converted to RGB")
-    elif image.mode.startswith(("I", "F")) or any(
-        "16" in str(tile[3]) for tile in image.tile if len(tile) > 3
-    ):
+    elif image.mode.startswith(("I", "F")) or any(_is_deep(tile) for tile in image.tile):
         fixed("16-bit", "more than 8 bits a colour, scaled to 8")
     if image.format in ("GIF", "WEBP", "PNG") and _is_animated(image):
         fixed("animation", "animated, its first frame is used")
+
+
+def _is_deep(tile: tuple[Any, ...]) -> bool:
+    """Whether Pillow will read 16 bits a colour and keep the upper 8; its raw mode tells."""
+    raw = tile[3] if len(tile) > 3 else ""
+    return re.search(r";16[BLN]", str(raw[0] if isinstance(raw, tuple) and raw else raw)) is not None
 
 
 def _is_animated(image: ImageFile.ImageFile) -> bool:

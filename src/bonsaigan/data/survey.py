@@ -176,11 +176,11 @@ def _same_files(source: Source, prints: list[Fingerprint]) -> Iterator[tuple[int
     count = 0
     for index, file in enumerate(source.files()):
         if index >= len(prints) or file.name != prints[index].name:
-            raise _changed(source.description)
+            raise changed(source.description)
         count += 1
         yield index, file
     if count != len(prints):
-        raise _changed(source.description)
+        raise changed(source.description)
 
 
 def _examine_one(
@@ -189,14 +189,15 @@ def _examine_one(
     try:
         data = file.read()
     except Refused:
-        raise _changed(printable(file.name)) from None
+        raise changed(printable(file.name)) from None
     digest = hashlib.sha256(data).hexdigest()
     if known.sha256 and digest != known.sha256:
-        raise _changed(printable(file.name))
+        raise changed(printable(file.name))
     return digest, examine(data, size=config.size, fit=config.fit, resample=resample)
 
 
-def _changed(what: str) -> DataError:
+def changed(what: str) -> DataError:
+    """The error for a file that is no longer what it was a moment ago."""
     return DataError(f"{what}: changed while it was being read; start again when nothing writes to it")
 
 
