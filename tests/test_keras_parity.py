@@ -45,7 +45,7 @@ def to_numpy(tensor: Any) -> np.ndarray:
 
 
 def weights_of(network: nn.Module) -> list[np.ndarray]:
-    """Our weights in Keras' axes: dense (in, out), convolution (h, w, in, out) or transposed (h, w, out, in)."""
+    """Our weights in Keras' axes: dense (in, out); convolution (h, w, in, out) or (h, w, out, in)."""
     found = []
     for parameter in network.parameters():
         value = parameter.detach()
@@ -148,7 +148,7 @@ def article_trainer(*, size: Size, width: int) -> Any:
         optimizer=defaults.optimizer,
     )
     trainer = Trainer(config, device=torch.device("cpu"))
-    trainer.discriminator.get_submodule("layers.dropout").p = 0.0  # pyright: ignore
+    trainer.discriminator.get_submodule("dropout").p = 0.0  # pyright: ignore
     return trainer
 
 

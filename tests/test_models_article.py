@@ -38,7 +38,7 @@ def test_initial_values_are_keras() -> None:
     torch.manual_seed(0)
     generator = ArticleGenerator(size=Size.parse("64"))
     for layer, fans in (("dense", 100 + 8192), ("up_3", 16 * (256 + 512)), ("to_picture", 25 * (512 + 3))):
-        weight: Tensor = generator.get_submodule(f"layers.{layer}").weight.detach()  # pyright: ignore
+        weight: Tensor = generator.get_submodule(layer).weight.detach()  # pyright: ignore
         limit = (6 / fans) ** 0.5
         assert 0.99 * limit < weight.abs().max() <= limit * 1.000001
         assert abs(weight.std() - limit / 3**0.5) < 0.01 * limit

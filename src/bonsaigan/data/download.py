@@ -86,7 +86,7 @@ def _fill(download: Download, part: Path, progress: Progress | None) -> None:
             failures = 1 if gained >= PROGRESS_THAT_COUNTS_BYTES else failures + 1
             if failures >= download.tries or not broken.worth_trying:
                 kept = part.stat().st_size if part.exists() else 0
-                note = f"; {kept / 1e6:.1f} MB are kept for the next try" if kept else ""
+                note = f"; {kept:,} bytes are kept for the next try" if kept else ""
                 raise _error(download, f"{broken}{note}") from None
             time.sleep(download.backoff_sec * 2 ** (failures - 1))
 
@@ -111,7 +111,8 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
             headers["If-Range"] = validator
     try:
         request = urllib.request.Request(download.url, headers=headers)
-        with urllib.request.urlopen(request, timeout=download.timeout_sec) as response:
+        opener = urllib.request.build_opener()  # reads the proxies of the environment as they are now
+        with opener.open(request, timeout=download.timeout_sec) as response:
             start, total = _span(response, have)
             if (total or 0) > download.limit_bytes:
                 raise _Broken(f"the server offers {total:,} bytes, not what was expected", worth_trying=False)
@@ -124,7 +125,7 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
     except urllib.error.URLError as error:
         reason = error.reason
         offline = isinstance(reason, socket.gaierror)
-        said = "the address cannot be found; is this machine offline?" if offline else _said(reason)
+        said = "the address cannot be found (is this machine offline?)" if offline else _said(reason)
         raise _Broken(said, worth_trying=not offline) from None
     except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _Broken(_said(error)) from None
@@ -174,7 +175,7 @@ def _store(
 
 def _receive(response: http.client.HTTPResponse) -> bytes:
     try:
-        return response.read(CHUNK_BYTES)
+        return response.read1(CHUNK_BYTES)  # what there is: `read` loses what it collected before a stall
     except (http.client.HTTPException, OSError) as error:
         raise _Broken(_said(error)) from None
 

@@ -121,7 +121,7 @@ def _archive(path: Path) -> Source:
     kind = _kind_of_file(path)
     if kind is None:
         raise DataError(f"DATA {printable(str(path))!r} is a single file and not an archive; pass {FORMS}")
-    stem = re.sub(r"(\.tar)?\.[A-Za-z0-9]+$", "", path.name)
+    stem = re.sub(r"(?i)(\.tar)?\.[a-z0-9]+$", "", path.name)
     return Source(
         name=slug(stem),
         description=f"the archive {printable(str(path))}",

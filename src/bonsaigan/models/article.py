@@ -21,7 +21,7 @@ GENERATOR_HALVINGS = 3
 DISCRIMINATOR_HALVINGS = 4
 
 
-class ArticleGenerator(nn.Module):
+class ArticleGenerator(nn.Sequential):
     """Latent vectors to pictures: a dense layer, three doublings of the side, one last convolution."""
 
     def __init__(self, *, latent: int = 100, width: int = 128, size: Size, channels: int = 3) -> None:
@@ -32,11 +32,9 @@ class ArticleGenerator(nn.Module):
             size: size of the pictures.
             channels: channels of the pictures.
         """
-        super().__init__()
-        self.latent, self.width, self.size, self.channels = latent, width, size, channels
         rows, columns = size.height_px >> GENERATOR_HALVINGS, size.width_px >> GENERATOR_HALVINGS
-        self.layers = nn.Sequential(
-            OrderedDict(
+        super().__init__(
+            OrderedDict[str, nn.Module](
                 dense=nn.Linear(latent, rows * columns * width),
                 reshape=ToMaps(rows=rows, columns=columns),
                 up_1=Doubling(width, width),
@@ -49,9 +47,10 @@ class ArticleGenerator(nn.Module):
                 tanh=nn.Tanh(),
             )
         )
+        self.latent, self.width, self.size, self.channels = latent, width, size, channels
         self.apply(_keras_initial_values)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Draw one picture for each latent vector.
 
         Args:
@@ -60,10 +59,10 @@ class ArticleGenerator(nn.Module):
         Returns:
             Pictures, float (B, C, H, W) in [-1, 1].
         """
-        return self.layers(z)
+        return super().forward(z)
 
 
-class ArticleDiscriminator(nn.Module):
+class ArticleDiscriminator(nn.Sequential):
     """Pictures to one number each: four halvings of the side, dropout, a dense layer."""
 
     def __init__(self, *, width: int = 64, size: Size, channels: int = 3, dropout: float = 0.3) -> None:
@@ -74,8 +73,6 @@ class ArticleDiscriminator(nn.Module):
             channels: channels of the pictures.
             dropout: share of the features silenced in training, 0 to 1.
         """
-        super().__init__()
-        self.width, self.size, self.channels = width, size, channels
         rows, columns = size.height_px >> DISCRIMINATOR_HALVINGS, size.width_px >> DISCRIMINATOR_HALVINGS
         widths = [channels, width, 2 * width, 2 * width, 2 * width]
         layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -85,10 +82,11 @@ class ArticleDiscriminator(nn.Module):
         layers["flatten"] = FlattenMaps()
         layers["dropout"] = nn.Dropout(dropout)
         layers["dense"] = nn.Linear(rows * columns * widths[-1], 1)
-        self.layers = nn.Sequential(layers)
+        super().__init__(layers)
+        self.width, self.size, self.channels = width, size, channels
         self.apply(_keras_initial_values)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Score pictures.
 
         Args:
@@ -97,7 +95,7 @@ class ArticleDiscriminator(nn.Module):
         Returns:
             Logits (B,): above zero means "real". The tutorial's sigmoid belongs to the loss.
         """
-        return self.layers(images).squeeze(1)
+        return super().forward(images).squeeze(1)
 
 
 class Doubling(nn.ConvTranspose2d):

@@ -242,6 +242,6 @@ def _check_same_data(folder: Path, prepared: PreparedSet) -> None:
     now = {f["sha256"] for f in prepared.manifest["files"]}
     if before != now:
         raise RunError(
-            f"{folder}: its pictures changed since it began ({len(now - before)} new, {len(before - now)} gone); "
-            "put them back, or start a new run with: bonsaigan train"
+            f"{folder}: its pictures changed since it began ({len(now - before)} new, "
+            f"{len(before - now)} gone); put them back, or start a new run with: bonsaigan train"
         )

@@ -1,0 +1,285 @@
+"""Scores for generated pictures, made for small sets: features → statistics → number.
+
+`evaluate` gives every number with its floor beside it: what the same measure says of one half of the real
+pictures against the other half. A generator as good as the photos themselves scores like the floor.
+
+Which numbers to trust with a hundred photos: KID, which is unbiased at any size. The Fréchet distance falls
+as sets grow, and must not be compared between sets of different sizes. All of them reward copying: read them
+with `copies.py` beside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bonsaigan.errors import DataError
+from bonsaigan.evaluation import metrics
+from bonsaigan.evaluation.embedding import FILTER, INCEPTION, INCEPTION_FILTER, NETWORK, embed
+
+if TYPE_CHECKING:
+    from bonsaigan.evaluation.embedding import Features, Pictures
+
+PICTURES_MIN = 8
+REPEATS = 10
+NEIGHBOUR_MEASURES = (metrics.precision, metrics.recall, metrics.density, metrics.coverage)
+
+
+def evaluate(
+    generated: Pictures,
+    real: Pictures,
+    *,
+    holdout: Pictures | None = None,
+    seed: int = 0,
+    network: str = NETWORK,
+    device: str = "cpu",
+) -> Scores:
+    """Score generated pictures against the training pictures, and against held-out ones if there are any.
+
+    Args:
+        generated: uint8 (N, H, W, C), at least 8.
+        real: uint8 (M, H, W, C), at least 8: the pictures trained on.
+        holdout: uint8 (L, H, W, C), pictures kept out of training; scored when there are at least 8.
+        seed: draws the random subsets; same inputs and seed, same numbers.
+        network: one of `NETWORKS`; never the one used in training.
+        device: where the network runs.
+
+    Raises:
+        ConfigError: unknown network, or `inception` without torch-fidelity and its weights.
+        DataError: too few pictures, or arrays of another form.
+    """
+    held = None if holdout is None or not len(holdout) else holdout
+    sides = [None if p is None else embed(p, network=network, device=device) for p in (generated, real, held)]
+    assert sides[0] is not None
+    assert sides[1] is not None
+    return score(sides[0], sides[1], holdout=sides[2], seed=seed, network=network)
+
+
+def score(
+    generated: Features,
+    real: Features,
+    *,
+    holdout: Features | None = None,
+    seed: int = 0,
+    network: str = NETWORK,
+) -> Scores:
+    """`evaluate` from features, as `embed` gives them: `network` only names where they come from."""
+    for name, features in (("generated", generated), ("real", real)):
+        if len(features) < PICTURES_MIN:
+            raise DataError(f"{len(features)} {name} pictures: scores need at least {PICTURES_MIN}")
+    held_count = 0 if holdout is None else len(holdout)
+    held = holdout if held_count >= PICTURES_MIN else None
+    half = len(real) // 2
+    neighbours = min(metrics.NEIGHBOURS, half - 1)
+    floor, floor_std = floors(real, neighbours=neighbours, seed=seed)
+    return Scores(
+        numbers=compare(generated, real, neighbours=neighbours, seed=seed),
+        kid_subsets=metrics.kid(generated, real, seed=seed),
+        frechet_matched=_frechet_matched(generated, real, count=half, seed=seed),
+        floor=floor,
+        floor_std=floor_std,
+        holdout=None if held is None else compare(generated, held, neighbours=neighbours, seed=seed),
+        generated_count=len(generated),
+        real_count=len(real),
+        holdout_count=held_count,
+        floor_count=half,
+        neighbour_count=min(len(generated), len(real)),
+        neighbours=neighbours,
+        repeats=REPEATS,
+        network=network,
+        filter=INCEPTION_FILTER if network == INCEPTION else FILTER,
+        seed=seed,
+        notes=_notes(len(real), held_count),
+    )
+
+
+def compare(
+    generated: Features, real: Features, *, neighbours: int = metrics.NEIGHBOURS, seed: int = 0
+) -> Numbers:
+    """Every measure once; the four that need equal counts are means over random subsets of equal size."""
+    count = min(len(generated), len(real))
+    draws = []
+    for repeat in range(REPEATS if len(generated) != len(real) else 1):
+        rng = np.random.default_rng((seed, repeat))
+        sides = _draw(rng, generated, count), _draw(rng, real, count)
+        near = metrics.nearness(*sides, neighbours=min(neighbours, count - 1))
+        draws.append([measure(near) for measure in NEIGHBOUR_MEASURES])
+    means = np.mean(draws, axis=0).tolist()
+    return Numbers(
+        kid=metrics.kid_full(generated, real),
+        frechet=metrics.frechet(generated, real),
+        precision=means[0],
+        recall=means[1],
+        density=means[2],
+        coverage=means[3],
+        diversity=metrics.diversity(generated, real),
+    )
+
+
+def floors(real: Features, *, neighbours: int = metrics.NEIGHBOURS, seed: int = 0) -> tuple[Numbers, Numbers]:
+    """Mean and standard deviation of every measure between two random halves of the real pictures."""
+    half = len(real) // 2
+    values = []
+    for repeat in range(REPEATS):
+        order = np.random.default_rng((seed, repeat)).permutation(len(real))
+        one, other = real[order[:half]], real[order[half : 2 * half]]
+        values.append(dataclasses.astuple(compare(one, other, neighbours=neighbours, seed=seed)))
+    names = [field.name for field in dataclasses.fields(Numbers)]
+    mean, std = np.mean(values, axis=0).tolist(), np.std(values, axis=0).tolist()
+    return Numbers(**dict(zip(names, mean))), Numbers(**dict(zip(names, std)))
+
+
+class RealReference:
+    """The real pictures' side, computed once: scoring generated ones costs little but embedding them."""
+
+    def __init__(self, real: Pictures, *, network: str = NETWORK, device: str = "cpu"):
+        """See `evaluate` for the arguments and errors."""
+        if len(real) < PICTURES_MIN:
+            raise DataError(f"{len(real)} real pictures: scores need at least {PICTURES_MIN}")
+        self.network, self.device = network, device
+        self.features = embed(real, network=network, device=device)
+        self._within = metrics.mean_off_diagonal(metrics.polynomial_kernel(self.features, self.features))
+        self._spread = metrics.mean_distance(self.features)
+
+    def score(self, generated: Pictures) -> QuickScore:
+        """The same numbers as `kid_full` and `diversity` give, for uint8 (N, H, W, C), N at least 2."""
+        features = embed(generated, network=self.network, device=self.device)
+        within = metrics.mean_off_diagonal(metrics.polynomial_kernel(features, features))
+        between = float(metrics.polynomial_kernel(features, self.features).mean())
+        return QuickScore(
+            kid=within + self._within - 2 * between,
+            diversity=metrics.ratio(metrics.mean_distance(features), self._spread),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickScore:
+    """What `RealReference.score` finds."""
+
+    kid: float
+    """`Numbers.kid`."""
+    diversity: float
+    """`Numbers.diversity`."""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """One value for each measure."""
+
+    kid: float
+    """Unbiased kernel distance over all pictures; 0 for equal distributions, and may fall below."""
+    frechet: float
+    """Fréchet distance; biased upward, the more so the fewer pictures there are."""
+    precision: float
+    """Share of generated pictures among the real ones, 0 to 1."""
+    recall: float
+    """Share of real pictures among the generated ones, 0 to 1."""
+    density: float
+    """How many real neighbourhoods a generated picture lies in, over `neighbours`; about 1 is the ideal."""
+    coverage: float
+    """Share of real pictures with a generated one in their neighbourhood, 0 to 1."""
+    diversity: float
+    """Mean distance between generated pictures over that between real ones; well below 1 is collapse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Generated against real pictures, the floor of each measure, and all that is needed to repeat it."""
+
+    numbers: Numbers
+    """Generated against real."""
+    kid_subsets: metrics.Kid
+    """KID's mean and spread over subsets smaller than the set."""
+    frechet_matched: float
+    """Fréchet distance at `floor_count` pictures a side, mean over subsets: to hold against its floor."""
+    floor: Numbers
+    """Real against real: the mean over random halves."""
+    floor_std: Numbers
+    """Standard deviation over those halves."""
+    holdout: Numbers | None
+    """Generated against pictures kept out of training; None without enough of them."""
+    generated_count: int
+    """Generated pictures."""
+    real_count: int
+    """Real pictures."""
+    holdout_count: int
+    """Pictures kept out of training."""
+    floor_count: int
+    """Pictures in each half of the floor: fewer than `real_count`, which lifts biased measures."""
+    neighbour_count: int
+    """Pictures a side for precision, recall, density and coverage: the smaller set's."""
+    neighbours: int
+    """The k of these four."""
+    repeats: int
+    """Random halves and random equal-sized subsets that were averaged."""
+    network: str
+    """The feature network."""
+    filter: str
+    """How pictures were resized for it, the same way on both sides."""
+    seed: int
+    """Seed of every random subset."""
+    notes: tuple[str, ...]
+    """What to keep in mind when reading, in sentences."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self) | {"notes": list(self.notes)}
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """A table for people: measure, value, floor (real against real), and which way is better."""
+        table = []
+        for label, name, scale, better in ROWS:
+            value = f"{getattr(self.numbers, name) * scale:.3g}"
+            if name == "kid":
+                value += f" ({self.kid_subsets.mean * scale:.3g} ± {self.kid_subsets.std * scale:.2g})"
+            if name == "frechet":
+                value += f" ({self.frechet_matched:.3g} at {self.floor_count} a side)"
+            low, spread = (getattr(side, name) * scale for side in (self.floor, self.floor_std))
+            table.append((label, value, f"{low:.3g} ± {spread:.2g}", better))
+        return table
+
+
+ROWS = (
+    ("KID x1000", "kid", 1000, "lower"),
+    ("Fréchet distance", "frechet", 1, "lower"),
+    ("precision", "precision", 1, "higher"),
+    ("recall", "recall", 1, "higher"),
+    ("density", "density", 1, "higher"),
+    ("coverage", "coverage", 1, "higher"),
+    ("diversity", "diversity", 1, "near 1"),
+)
+
+
+def _frechet_matched(generated: Features, real: Features, *, count: int, seed: int) -> float:
+    values = []
+    for repeat in range(REPEATS):
+        rng = np.random.default_rng((seed, repeat))
+        size = min(count, len(generated))
+        values.append(metrics.frechet(_draw(rng, generated, size), _draw(rng, real, size)))
+    return float(np.mean(values))
+
+
+def _draw(rng: np.random.Generator, features: Features, count: int) -> Features:
+    if count == len(features):
+        return features
+    return features[rng.choice(len(features), count, replace=False)]
+
+
+def _notes(real_count: int, held_count: int) -> tuple[str, ...]:
+    notes = [
+        f"The floors compare halves of the real pictures, {real_count // 2} each; only KID ignores that."
+    ]
+    if real_count < 2048:
+        notes.append(f"Fréchet distances from {real_count} pictures compare only with ones from as many.")
+    if held_count == 0:
+        notes.append("Scored against the training pictures, which rewards copying: read the copy report too.")
+    elif held_count < PICTURES_MIN:
+        notes.append(f"{held_count} held-out pictures are too few for a score: it needs {PICTURES_MIN}.")
+    return tuple(notes)

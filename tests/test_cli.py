@@ -1,0 +1,73 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import make_folder
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bonsaigan", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "no-such-folder"], "no-such-folder"),
+        (["train", "demo:bonsai", "--recipe", "projectd"], "did you mean projected"),
+        (["train", "demo:bonsai", "--size", "65"], "--size 65"),
+        (["train", "demo:bonsai", "--minutes", "0"], "--minutes"),
+        (["train", "demo:bonsai", "--minutes", "1", "--steps", "1"], "exactly one"),
+        (["train", "demo:bonsai", "--fit", "bend"], "--fit 'bend'"),
+        (["train", "demo:bonsai", "--device", "cuda9"], "--device 'cuda9'"),
+        (["train", "demo:bonsai", "--batch", "1"], "--batch 1"),
+        (["generate", "no-such-run"], "no-such-run"),
+        (["resume"], "no runs"),
+        (["doctor", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
+    kinds = make_folder(tmp_path / "photos", good=20)
+    result = run("train", "photos", "--size", "32", "--steps", "1", "--run", "r", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    known = (tmp_path / "runs" / "r" / "data.json").read_text(encoding="utf-8")
+    examined = run("doctor", "photos", "--size", "32", cwd=tmp_path)
+    assert examined.returncode == 0, examined.stderr
+    assert (tmp_path / "doctor.png").exists()
+    assert kinds
+    assert "left_out" in known
+    assert "\x1b" not in result.stdout + examined.stdout
+
+
+def test_from_drawn_pictures_to_new_ones(tmp_path: Path) -> None:
+    assert run("train", "demo:bonsai:16", "--size", "32", "--steps", "2", cwd=tmp_path).returncode == 0
+    for extra, count in (([], 65), (["--grid"], 1)):
+        result = run("generate", "-n", "65", *extra, "--out", f"out{count}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert len(list((tmp_path / f"out{count}").glob("*.png"))) == count
+    assert (tmp_path / "out65" / "seed000064.png").exists()
+
+
+def test_a_dry_run_tells_the_time_and_writes_no_run(tmp_path: Path) -> None:
+    result = run("train", "demo:bonsai:8", "--size", "32", "--steps", "100", "--dry-run", cwd=tmp_path)
+    assert "minutes" in result.stdout, result.stderr
+    assert '"recipe": "projected"' in result.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_recipes_are_listed(tmp_path: Path) -> None:
+    assert "article" in run("recipes", cwd=tmp_path).stdout

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bonsaigan.config import NetworkConfig, Size
+from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.generator import Generator, GeneratorSpec, read_generator, save_generator, slerp
+from bonsaigan.models import build_generator
+
+
+@pytest.fixture
+def generator() -> Generator:
+    torch.manual_seed(0)
+    network = NetworkConfig(latent=16, width=64, discriminator_width=8)
+    size = Size(width_px=48, height_px=32)
+    spec = GeneratorSpec(family="fastgan", network=network, size=size, channels=3, recipe="projected", step=5)
+    return Generator(build_generator("fastgan", network=network, size=size, channels=3), spec)
+
+
+def test_a_seed_is_the_same_picture_whatever_the_batch(generator: Generator) -> None:
+    many = generator.images(generator.latents(range(40)))
+    for seed in (0, 7, 15, 16, 39):
+        alone = generator.images(generator.latents([seed]))
+        np.testing.assert_array_equal(alone[0], many[seed])
+    assert len({picture.tobytes() for picture in many}) == 40
+
+
+def test_it_comes_back_from_disk_the_same(generator: Generator, tmp_path: Path) -> None:
+    save_generator(tmp_path, generator.network, generator.spec)
+    again = read_generator(tmp_path)
+    z = generator.latents(range(3))
+    assert again.spec == generator.spec
+    np.testing.assert_array_equal(again.images(z), generator.images(z))
+
+
+def test_damaged_and_foreign_files_are_one_clear_error(generator: Generator, tmp_path: Path) -> None:
+    save_generator(tmp_path, generator.network, generator.spec)
+    good = json.loads((tmp_path / "generator.json").read_text())
+    for change in (
+        {"family": "__import__"},
+        {"channels": 7},
+        {"network": {}},
+        {"surprise": 1},
+        {"format": "x"},
+    ):
+        (tmp_path / "generator.json").write_text(json.dumps({**good, **change}))
+        with pytest.raises(RunError):
+            read_generator(tmp_path)
+    (tmp_path / "generator.json").write_text(json.dumps({**good, "channels": 1}))
+    with pytest.raises(RunError, match="does not fit"):
+        read_generator(tmp_path)
+    (tmp_path / "generator.json").write_text(json.dumps(good))
+    (tmp_path / "generator.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
+    with pytest.raises(RunError):
+        read_generator(tmp_path)
+
+
+def test_interpolation_begins_and_ends_at_its_ends(generator: Generator) -> None:
+    frames = generator.interpolate(3, 9, frames=5)
+    ends = generator.images(generator.latents([3, 9]))
+    assert np.abs(frames[0].astype(int) - ends[0]).max() <= 1
+    assert np.abs(frames[-1].astype(int) - ends[1]).max() <= 1
+
+
+def test_slerp_keeps_the_length_of_equally_long_vectors() -> None:
+    a, b = torch.randn(2, 32)
+    b = b * (a.norm() / b.norm())
+    lengths = slerp(a, b, torch.linspace(0, 1, 9)).norm(dim=1)
+    torch.testing.assert_close(lengths, a.norm().expand(9))
+
+
+def test_truncation_brings_pictures_nearer_together(generator: Generator) -> None:
+    def spread(truncation: float) -> float:
+        return float(torch.pdist(generator.latents(range(50), truncation=truncation)).mean())
+
+    assert spread(0.3) < spread(0.7) < spread(1.0)
+    with pytest.raises(ConfigError, match="--truncation"):
+        generator.latents([0], truncation=1.5)
+    with pytest.raises(ConfigError, match="--seed"):
+        generator.latents([-1])

@@ -1,0 +1,223 @@
+"""Real, tiny trainings: resume is exact, faults lose nothing, every size and mode samples as it should."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import bonsaigan
+from bonsaigan import runs
+from bonsaigan.errors import CheckpointError, RunError, TrainingError
+from bonsaigan.training import checkpoint, session
+from bonsaigan.training.loop import Trainer
+from bonsaigan.training.session import Wishes
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+def make_photos(folder: Path, *, mode: str = "RGB", count: int = 10) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    for number in range(count):
+        picture = rng.integers(0, 256, (6, 6, channels), dtype=np.uint8)
+        image = Image.fromarray(picture[:, :, 0] if mode == "L" else picture)
+        image.resize((80, 70), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+def tiny(**changes: object) -> Wishes:
+    wishes = Wishes(size="32", steps=4, batch=4, width=64, precision="fp32", evaluate=False, device="cpu")
+    return dataclasses.replace(wishes, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    tensors, _, warning = checkpoint.load(folder / runs.CHECKPOINT_DIR)
+    assert warning is None
+    return tensors
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("recipe", ["projected", "article"])
+def test_two_steps_and_two_more_are_four(photos: Path, recipe: str) -> None:
+    whole = session.start(session.plan(str(photos), tiny(recipe=recipe)), run="whole")
+    session.start(session.plan(str(photos), tiny(recipe=recipe, steps=2)), run="halves")
+    halves = session.resume("halves", budget=runs.read_config(whole).budget)
+    assert_equal(weights(whole), weights(halves))
+
+
+def test_another_seed_is_another_run(photos: Path) -> None:
+    one = session.start(session.plan(str(photos), tiny(steps=1)))
+    other = session.start(session.plan(str(photos), tiny(steps=1, seed=1)))
+    assert (one.name, other.name) == ("photos-1", "photos-2")
+    a, b = weights(one), weights(other)
+    assert not torch.equal(a["generator.to_picture.weight"], b["generator.to_picture.weight"])
+
+
+def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
+    whole = session.start(session.plan(str(photos), tiny(steps=6)), run="whole")
+    code = (
+        "import sys; from bonsaigan.training import loop, session; loop.SAVE_EVERY_SEC = 0\n"
+        "w = session.Wishes(size='32', steps=6, batch=4, width=64, precision='fp32', evaluate=False)\n"
+        "session.start(session.plan(sys.argv[1], w), run='killed')"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(photos)])
+    state = Path("runs/killed/checkpoint/state.json")
+    deadline = time.monotonic() + 60
+    while not state.exists() and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    assert state.exists() or Path("runs/killed/checkpoint.previous/state.json").exists()
+    assert_equal(weights(whole), weights(session.resume("killed")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, number: int) -> None:
+    command = [sys.executable, "-m", "bonsaigan", "train", str(photos), "--size", "32", "--minutes", "5"]
+    child = subprocess.Popen([*command, "--run", "r"], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not Path("runs/r/metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(child.pid, number)
+    out, _ = child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert "bonsaigan resume r" in out
+    assert weights(Path("runs/r"))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "json"])
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(photos: Path, damage: str) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
+    trainer = Trainer(runs.read_config(folder), device=torch.device("cpu"))
+    trainer.restore(folder)
+    trainer.progress.step = 99
+    trainer.save(folder)
+    path = folder / "checkpoint" / ("state.json" if damage == "json" else "state.safetensors")
+    data = bytearray(path.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+    else:
+        data = data[: len(data) // 2]
+    path.write_bytes(data)
+    tensors, progress, warning = checkpoint.load(folder / "checkpoint")
+    assert progress.step == 2
+    assert tensors
+    assert warning is not None
+    assert "damaged" in warning
+    path.with_name("state.json").unlink()
+    (folder / "checkpoint.previous" / "state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(folder / "checkpoint")
+
+
+def test_a_state_of_other_networks_is_refused(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["width"] = 128
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        session.resume("r")
+
+
+def test_a_failed_save_keeps_the_state_before(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    before = weights(folder)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_durably", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint.save(folder / "checkpoint", tensors=before, progress=checkpoint.Progress())
+    assert_equal(before, weights(folder))
+
+
+def test_a_second_process_on_a_run_is_refused(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    with runs.only_process(folder), pytest.raises(RunError, match="in use"):
+        session.resume("r")
+
+
+def test_changed_pictures_are_noticed_on_resume(photos: Path) -> None:
+    session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    (photos / "3.png").unlink()
+    with pytest.raises(RunError, match="1 gone"):
+        session.resume("r")
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_state(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
+    before = weights(folder)
+    plan = session.plan(str(photos), tiny())
+    trainer = Trainer(plan.config, device=torch.device("cpu"))
+    trainer.restore(folder)
+    with torch.no_grad():
+        next(trainer.generator.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="at step 2"):
+        trainer.step(plan.training_pictures)
+    assert_equal(before, weights(folder))
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "recipe"),
+    [
+        ("L", "32", "projected"),
+        ("RGBA", "48x32", "projected"),
+        ("RGB", "96x64", "projected"),
+        ("RGB", "128", "projected"),
+        ("L", "32x48", "article"),
+    ],
+)
+def test_every_mode_and_size_trains_and_samples(tmp_path: Path, mode: str, size: str, recipe: str) -> None:
+    folder = make_photos(tmp_path / "set", mode=mode, count=8)
+    if mode == "RGBA":
+        for path in folder.glob("*.png"):
+            image = Image.open(path)
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+            image.save(path)
+    run = session.start(session.plan(str(folder), tiny(size=size, steps=1, recipe=recipe)), run="r")
+    width, height = (int(v) for v in (size.split("x") * 2)[:2])
+    picture = bonsaigan.load(run).sample(1, seed=3)[0]
+    assert (picture.mode, picture.size) == (mode, (width, height))
+
+
+def test_fewer_pictures_than_a_batch_train(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "set", count=8)
+    run = session.start(session.plan(str(folder), tiny(batch=12, steps=1)), run="r")
+    assert len(list((run / "samples").glob("*.png"))) == 1
+
+
+def test_scores_keep_the_best_moment_and_patience_ends_the_run(photos: Path) -> None:
+    run = session.start(session.plan(str(photos), tiny(steps=1, evaluate=True)), run="r")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    scored = [line for line in lines if line["kind"] == "evaluation"]
+    assert scored[-1]["kid"] > 0
+    assert 0 <= scored[-1]["accuracy_real"] <= 1
+    assert Image.open(run / "samples" / "summary-000001.png").size == (3 * 34 - 2, 2 * 34 - 2)
+    assert bonsaigan.load(run).spec.scores["kid"] == pytest.approx(scored[-1]["kid"], abs=1e-5)
