@@ -1,0 +1,59 @@
+"""Where benchmarks leave their numbers: one JSON a script, with the machine and the commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write(name: str, data: dict[str, Any]) -> Path:
+    """Write `data` to `benchmarks/results/NAME.json` beside the machine and the commit, and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    text = json.dumps({**data, "machine": machine(), "commit": commit()}, indent=2)
+    path.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores this process may use, system and Python, and the day."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {
+        "processor": _processor(),
+        "cores": len(affinity(0)) if affinity else os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def commit() -> str:
+    """Short hash of the checked-out commit, with `+` where the package differs; `unknown` without git."""
+    root = Path(__file__).parent.parent
+    try:
+        head = _git(root, "rev-parse", "--short", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--", "src") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
