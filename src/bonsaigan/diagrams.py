@@ -230,8 +230,9 @@ class _Watch:
 
     def place_inputs(self, arguments: Sequence[Tensor]) -> None:
         for argument in arguments:
-            if argument.requires_grad:
-                self.made_by[argument.view_as(argument).grad_fn.next_functions[0][0]] = INPUT  # pyright: ignore
+            node = _node(argument)
+            if node is not None:
+                self.made_by[node] = INPUT
 
     def never_called(self) -> Iterator[LayerRow]:
         for layer, name in self.layers.items():
@@ -291,9 +292,9 @@ def _is_layer(name: str, module: nn.Module) -> bool:
 
 
 def _node(tensor: Tensor) -> torch.autograd.graph.Node | None:
-    if tensor.grad_fn is None and tensor.requires_grad:
-        return tensor.view_as(tensor).grad_fn.next_functions[0][0]  # pyright: ignore
-    return tensor.grad_fn
+    from torch.autograd.graph import get_gradient_edge
+
+    return get_gradient_edge(tensor).node if tensor.requires_grad else None
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
