@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile import encoded, photograph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from bonsaigan.data import archives
 from bonsaigan.data.files import Refused, SourceFile
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import DataError
+from tests.hostile import encoded, photograph
 
 PICTURES = {f"set/photo {i}.jpg": encoded(photograph(i, 40, 30), "jpeg") for i in range(5)}
 

@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hostile import encoded, photograph
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from bonsaigan.config import Size
 from bonsaigan.data.files import find_cache_dir, is_clutter, natural_key, printable
 from bonsaigan.data.sources import open_source, slug
 from bonsaigan.errors import DataError, DownloadError
+from tests.hostile import encoded, photograph
 
 CALTECH = Path(__file__).parents[2] / "shared" / "data" / "caltech-101.zip"
 JPEG = encoded(photograph(0, 40, 30), "jpeg")
