@@ -60,7 +60,14 @@ def test_the_summary_is_plain(tmp_path):
 
 @pytest.mark.parametrize(
     ("grey", "clear", "colour", "mode"),
-    [(5, 0, 0, "L"), (5, 0, 1, "RGB"), (0, 3, 3, "RGBA"), (0, 2, 3, "RGB"), (3, 3, 0, "RGBA"), (0, 0, 2, "RGB")],
+    [
+        (5, 0, 0, "L"),
+        (5, 0, 1, "RGB"),
+        (0, 3, 3, "RGBA"),
+        (0, 2, 3, "RGB"),
+        (3, 3, 0, "RGBA"),
+        (0, 0, 2, "RGB"),
+    ],
 )
 def test_the_mode_follows_the_pictures(tmp_path, grey, clear, colour, mode):
     glass = photograph(50).convert("RGBA")
@@ -89,7 +96,11 @@ def test_an_archive_and_its_folder_are_judged_alike(tmp_path):
 def test_the_first_of_equal_files_is_kept(tmp_path):
     pictures = {"b2.png": photograph(0), "b10.png": photograph(0), "c.png": photograph(1)}
     found = examine_folder(fill(tmp_path / "set", pictures))
-    assert [(file.name, file.used) for file in found.files] == [("b2.png", True), ("b10.png", False), ("c.png", True)]
+    assert [(file.name, file.used) for file in found.files] == [
+        ("b2.png", True),
+        ("b10.png", False),
+        ("c.png", True),
+    ]
     assert found.files[1].findings[0].message == "the same file as b2.png"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import re
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,13 +37,11 @@ class Server:
                 outer.ranges.append(self.headers.get("Range"))
                 answer = outer.answers.pop(0) if len(outer.answers) > 1 else outer.answers[0]
                 match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-                try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     answer(self, int(match[1]) if match else 0)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass
                 self.close_connection = True
 
-            def log_message(self, *arguments: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 pass
 
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -108,8 +108,8 @@ def server() -> Iterator[Server]:
     made.stop()
 
 
-def download(server: Server, **changes: object) -> Download:
-    settings: dict = {
+def download(server: Server, **changes: Any) -> Download:
+    settings: dict[str, Any] = {
         "url": server.url,
         "md5": MD5,
         "limit_bytes": 10 * len(BODY),
@@ -118,7 +118,7 @@ def download(server: Server, **changes: object) -> Download:
         "tries": 3,
         "backoff_sec": 0.01,
     }
-    return Download(**(settings | changes))
+    return Download(**{**settings, **changes})
 
 
 def test_it_arrives_with_progress_and_only_once(server, tmp_path):
@@ -224,7 +224,9 @@ def test_a_passing_refusal_is_no_matter(server, tmp_path):
 
 def test_another_part_than_asked_for_is_refused(server, tmp_path):
     (tmp_path / "f.part").write_bytes(BODY[:700])
-    server.answers = [lambda h, s: send(h, 206, BODY[5:], Content_Range=f"bytes 5-{len(BODY) - 1}/{len(BODY)}")]
+    server.answers = [
+        lambda h, s: send(h, 206, BODY[5:], Content_Range=f"bytes 5-{len(BODY) - 1}/{len(BODY)}")
+    ]
     with pytest.raises(DownloadError, match="another part"):
         fetch(download(server), tmp_path / "f")
 
@@ -261,7 +263,8 @@ def test_two_at_once_fetch_it_once(server, tmp_path):
     server.answers = [whole]
     results: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: results.append(fetch(download(server), tmp_path / "f"))) for _ in range(4)
+        threading.Thread(target=lambda: results.append(fetch(download(server), tmp_path / "f")))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()

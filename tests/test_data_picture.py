@@ -211,9 +211,17 @@ def test_the_crop_is_the_largest_central_one_of_the_right_shape(width, height, s
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(16, 300), st.integers(16, 300), sizes, st.sampled_from(FITS), st.sampled_from("L RGB RGBA".split()))
+@given(
+    st.integers(16, 300),
+    st.integers(16, 300),
+    sizes,
+    st.sampled_from(FITS),
+    st.sampled_from(["L", "RGB", "RGBA"]),
+)
 def test_any_fit_gives_the_wanted_shape_and_keeps_a_flat_colour(width, height, size, fit, mode):
-    image = Image.new(mode, (width, height), {"L": 90, "RGB": (10, 90, 200), "RGBA": (10, 90, 200, 255)}[mode])
+    image = Image.new(
+        mode, (width, height), {"L": 90, "RGB": (10, 90, 200), "RGBA": (10, 90, 200, 255)}[mode]
+    )
     for resample in ("antialias", "bilinear"):
         made = fitted(image, size=size, fit=fit, resample=resample)
         assert made.shape == (size.height_px, size.width_px, len(mode))
@@ -252,7 +260,9 @@ def test_a_fraction_is_never_below_twice_the_wanted_size(fit, size, shape, monke
 
     seen: list[tuple[int, int]] = []
     original = module.fitted
-    monkeypatch.setattr(module, "fitted", lambda image, **k: (seen.append(image.size), original(image, **k))[1])
+    monkeypatch.setattr(
+        module, "fitted", lambda image, **k: (seen.append(image.size), original(image, **k))[1]
+    )
     wanted = Size(width_px=size[0], height_px=size[1])
     for turn in (1, 6):
         exif = Image.Exif()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import threading
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from PIL import Image
 
 from bonsaigan.config import DataConfig, Size
 from bonsaigan.data.prepare import PreparedSet, _in_mode, prepare, to_float, to_uint8
+from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import DataError
 from tests.hostile import encoded, make_folder, photograph
@@ -31,7 +35,9 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def prepared(data: Path | str, cache: Path, *, resample="antialias", **changes) -> PreparedSet:
+def prepared(
+    data: Path | str, cache: Path, *, resample: Resample = "antialias", **changes: Any
+) -> PreparedSet:
     config = DataConfig(source=str(data), **changes)
     return prepare(open_source(str(data), size=config.size), config, cache_dir=cache, resample=resample)
 
@@ -74,7 +80,12 @@ def test_the_cache_goes_by_content_and_settings(folder, tmp_path, monkeypatch):
     assert packed.digest == first.digest
     assert "archive" in packed.manifest["source"]
     digests = {first.digest}
-    for changes in ({"fit": "pad"}, {"mode": "L"}, {"size": Size(width_px=32, height_px=32)}):
+    settings: list[dict[str, Any]] = [
+        {"fit": "pad"},
+        {"mode": "L"},
+        {"size": Size(width_px=32, height_px=32)},
+    ]
+    for changes in settings:
         digests.add(prepared(folder, cache, **changes).digest)
     digests.add(prepared(folder, cache, resample="bilinear").digest)
     (moved / "photo 3.png").write_bytes(encoded(photograph(99), "png"))
@@ -116,10 +127,37 @@ def test_what_a_killed_process_left_is_swept_away(folder, tmp_path):
     old, new = tmp_path / "cache/prepared/a.1.part", tmp_path / "cache/prepared/b.2.part"
     for path in (old, new):
         path.mkdir(parents=True)
-    os.utime(old, (time.time() - 2 * 24 * 3600,) * 2)
+    long_ago = time.time() - 2 * 24 * 3600
+    os.utime(old, (long_ago, long_ago))
     prepared(folder, tmp_path / "cache")
     assert not old.exists()
     assert new.exists()
+
+
+def test_several_at_once_make_one_set(folder, tmp_path):
+    results: list[PreparedSet] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(prepared(folder, tmp_path / "cache")))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({made.digest for made in results}) == 1
+    assert all((made.pictures == results[0].pictures).all() for made in results)
+    assert len(results) == 4
+    assert len(list((tmp_path / "cache" / "prepared").iterdir())) == 1
+
+
+def test_a_full_disk_says_so_and_leaves_nothing(folder, tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bonsaigan.data.prepare._write_through", full)
+    with pytest.raises(DataError, match=r"No space left.*BONSAIGAN_CACHE"):
+        prepared(folder, tmp_path / "cache")
+    assert not list((tmp_path / "cache" / "prepared").iterdir())
 
 
 def test_a_cache_that_cannot_be_written_says_so(folder, tmp_path):
@@ -146,7 +184,9 @@ def test_too_few_pictures_count_the_reasons(tmp_path):
     for path in (tmp_path / "set").rglob("*"):
         if path.suffix.lower() in (".png", ".tiff", ".tif", ".jfif", ".webp"):
             path.unlink()
-    with pytest.raises(DataError, match=r"usable pictures among .*left out: .*4 not a picture.*at least 8 are") as caught:
+    with pytest.raises(
+        DataError, match=r"usable pictures among .*left out: .*4 not a picture.*at least 8 are"
+    ) as caught:
         prepared(tmp_path / "set", tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "cache" / "prepared").iterdir())
@@ -162,7 +202,7 @@ def test_holdout_goes_by_content_and_not_by_order(folder, tmp_path):
         path.rename(path.with_name(f"renamed {number}.png"))
     again = prepared(folder, tmp_path / "cache", holdout=0.25)
     assert {file["sha256"] for file in again.manifest["files"] if file["holdout"]} == held
-    with pytest.raises(DataError, match="--holdout 0.5 leaves 6"):
+    with pytest.raises(DataError, match=r"--holdout 0\.5 leaves 6"):
         prepared(folder, tmp_path / "cache", holdout=0.5)
 
 
@@ -197,14 +237,16 @@ def test_modes_change_as_they_should():
 
 def test_bilinear_is_the_articles_with_its_range(folder, tmp_path):
     for path in folder.iterdir():
-        dim = Image.open(path).point(lambda value: 40 + value // 2)
+        dim = Image.open(path).point([40 + value // 2 for value in range(256)] * 3)
         path.write_bytes(encoded(dim, "png"))
     made = prepared(folder, tmp_path / "cache", fit="squash", resample="bilinear")
     assert made.pictures.min() == 0
     assert made.pictures.max() == 255
     cv2 = pytest.importorskip("cv2")
     files = [folder / f"photo {i}.png" for i in range(12)]
-    raw = np.stack([cv2.resize(np.asarray(Image.open(f)), (64, 64), interpolation=cv2.INTER_LINEAR) for f in files])
+    raw = np.stack(
+        [cv2.resize(np.asarray(Image.open(f)), (64, 64), interpolation=cv2.INTER_LINEAR) for f in files]
+    )
     wanted = (raw.astype(float) - raw.min()) / (int(raw.max()) - int(raw.min())) * 255
     assert np.abs(made.pictures - wanted).max() <= 3.5  # a level of rounding, stretched
 
@@ -215,7 +257,10 @@ def test_the_embedded_set_is_prepared_and_found_again_without_drawing(tmp_path, 
     assert made.pictures.shape == (8, 32, 32, 3)
     assert len({file["sha256"] for file in made.manifest["files"]}) == 8
     monkeypatch.setattr("bonsaigan.data.sources._draw_png", lambda *a: pytest.fail("drawn again"))
-    assert prepared("demo:bonsai:8", tmp_path / "cache", size=Size(width_px=32, height_px=32)).digest == made.digest
+    assert (
+        prepared("demo:bonsai:8", tmp_path / "cache", size=Size(width_px=32, height_px=32)).digest
+        == made.digest
+    )
 
 
 # --- ranges ------------------------------------------------------------------------------------------------

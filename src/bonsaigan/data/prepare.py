@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def prepare(
         try:
             with _workplace(folder) as work:
                 _build(work, source, prints, config, resample=resample, digest=digest, progress=progress)
-                _publish(work, folder)
+                _publish(work, folder, digest)
         except OSError as error:
             said = f"{printable(str(folder.parent))}: cannot be written ({error.strerror or error})"
             raise DataError(f"{said}; free some space or set BONSAIGAN_CACHE to another place") from None
@@ -159,8 +160,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE_SEC:
                 shutil.rmtree(left, ignore_errors=True)
-    work = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(work, ignore_errors=True)
+    work = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.part")
     work.mkdir()
     try:
         yield work
@@ -168,16 +168,13 @@ def _workplace(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _publish(work: Path, folder: Path) -> None:
-    for attempt in range(3):
-        try:
-            work.rename(folder)
-            return
-        except OSError:
-            # Another process was quicker, or what stands there is damaged: either way ours is as good.
-            if attempt == 2:
-                raise
+def _publish(work: Path, folder: Path, digest: str) -> None:
+    try:
+        work.rename(folder)
+    except OSError:
+        if _load(folder, digest) is None:  # else another process was quicker, and its set is as good
             shutil.rmtree(folder, ignore_errors=True)
+            work.rename(folder)
 
 
 def _write_through(file: IO[bytes]) -> None:

@@ -1,0 +1,116 @@
+"""`hf:OWNER/NAME`: with the real library on a local folder where it is installed, else with a stand-in."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from bonsaigan.data import hub
+from bonsaigan.data.files import printable
+from bonsaigan.data.sources import open_source
+from bonsaigan.errors import DataError, DownloadError, MissingExtraError
+from tests.hostile import encoded, photograph
+
+
+class Rows(list):
+    """As much of an iterable data set as is used."""
+
+    def __init__(self, rows: list[dict], features: dict | None):
+        super().__init__(rows)
+        self.features = features
+        self.info = types.SimpleNamespace(license="cc0-1.0", citation="Nobody (2026)")
+        self.columns: list[str] = []
+
+    def select_columns(self, columns: list[str]) -> Rows:
+        return type(self)([{key: row[key] for key in columns} for row in self], self.features)
+
+    def cast_column(self, column: str, kind: object) -> Rows:
+        return self
+
+
+class Image:
+    def __init__(self, decode: bool = True):
+        self.decode = decode
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, splits: dict[str, Rows] | Exception) -> list[str]:
+    """Put a stand-in for `datasets` in place; returns the list of names it is asked for."""
+    asked: list[str] = []
+
+    def load_dataset(name: str, *, streaming: bool) -> dict[str, Rows]:
+        assert streaming
+        asked.append(name)
+        if isinstance(splits, Exception):
+            raise splits
+        return splits
+
+    module = types.ModuleType("datasets")
+    vars(module).update(load_dataset=load_dataset, Image=Image)
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return asked
+
+
+def rows(count: int) -> Rows:
+    made = [
+        {"label": i, "photo": {"bytes": encoded(photograph(i, 40, 30), "jpeg"), "path": f"x/{i}.JPG"}}
+        for i in range(count)
+    ]
+    return Rows([*made, {"label": 9, "photo": None}], {"label": object(), "photo": Image()})
+
+
+def test_it_is_fetched_once_and_kept_with_its_licence(tmp_path, monkeypatch):
+    asked = pretend(monkeypatch, {"test": rows(1), "train": rows(9)})
+    for _ in range(2):
+        source = open_source("hf:someone/trees", cache_dir=tmp_path)
+        assert [file.name for file in source.files()] == [f"{i:06d}.jpg" for i in range(9)]
+        assert (source.name, source.licence, source.citation) == ("trees", "cc0-1.0", "Nobody (2026)")
+    assert asked == ["someone/trees"]
+
+
+def test_bytes_that_are_elsewhere_are_read_there(tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    module = types.ModuleType("fsspec")
+    vars(module).update(open=open)
+    monkeypatch.setitem(sys.modules, "fsspec", module)
+    row = {"image": {"bytes": None, "path": str(tmp_path / "a.png")}}
+    pretend(monkeypatch, {"train": Rows([row], None)})
+    (file,) = open_source("hf:a/b", cache_dir=tmp_path / "cache").files()
+    assert file.read() == b"picture"
+
+
+def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
+    for name in ("justname", "a/b/c", "../x", "a/\x1b[31m", ""):
+        with pytest.raises(DataError, match="OWNER/NAME"):
+            open_source(f"hf:{name}", cache_dir=tmp_path)
+    pretend(monkeypatch, {"train": Rows([{"text": "x"}], {"text": object()})})
+    with pytest.raises(DataError, match="no column of pictures; it has text"):
+        open_source("hf:a/b", cache_dir=tmp_path)
+    pretend(monkeypatch, ConnectionError("cannot reach\nthe hub"))
+    with pytest.raises(DownloadError, match=r"hf:a/b: cannot reach\. Check"):
+        open_source("hf:a/b", cache_dir=tmp_path)
+    monkeypatch.setattr(hub, "HUB_PICTURES_MAX", 3)
+    pretend(monkeypatch, {"train": rows(9)})
+    with pytest.raises(DataError, match="more than 3 pictures"):
+        open_source("hf:a/b", cache_dir=tmp_path)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r"bonsaigan\[hub\]"):
+        open_source("hf:a/b", cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.zip*"))
+
+
+@pytest.mark.filterwarnings("ignore")  # the library's own
+def test_the_real_library_on_a_local_folder(tmp_path, monkeypatch):
+    pytest.importorskip("datasets")
+    folder = tmp_path / "someone" / "trees" / "train"
+    folder.mkdir(parents=True)
+    contents = {encoded(photograph(i, 40, 30), "jpeg") for i in range(9)}
+    for index, content in enumerate(contents):
+        (folder / f"{index}.jpg").write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    source = open_source("hf:someone/trees", cache_dir=tmp_path / "cache")
+    files = list(source.files())
+    assert {file.read() for file in files} == contents
+    assert all(file.name == printable(file.name) for file in files)
