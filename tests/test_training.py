@@ -100,6 +100,7 @@ def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, number: int) -> None:
     command = [sys.executable, "-m", "bonsaigan", "train", str(photos), "--size", "32", "--minutes", "5"]
+    command += ["--width", "64", "--batch", "4", "--precision", "fp32"]
     child = subprocess.Popen([*command, "--run", "r"], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not Path("runs/r/metrics.jsonl").exists() and time.monotonic() < deadline:
@@ -198,7 +199,8 @@ def test_every_mode_and_size_trains_and_samples(tmp_path: Path, mode: str, size:
     folder = make_photos(tmp_path / "set", mode=mode, count=8)
     if mode == "RGBA":
         for path in folder.glob("*.png"):
-            image = Image.open(path)
+            with Image.open(path) as opened:
+                image = opened.copy()
             image.putalpha(Image.linear_gradient("L").resize(image.size))
             image.save(path)
     run = session.start(session.plan(str(folder), tiny(size=size, steps=1, recipe=recipe)), run="r")
@@ -219,5 +221,6 @@ def test_scores_keep_the_best_moment_and_patience_ends_the_run(photos: Path) -> 
     scored = [line for line in lines if line["kind"] == "evaluation"]
     assert scored[-1]["kid"] > 0
     assert 0 <= scored[-1]["accuracy_real"] <= 1
-    assert Image.open(run / "samples" / "summary-000001.png").size == (3 * 34 - 2, 2 * 34 - 2)
+    with Image.open(run / "samples" / "summary-000001.png") as summary:
+        assert summary.size == (3 * 34 - 2, 2 * 34 - 2)
     assert bonsaigan.load(run).spec.scores["kid"] == pytest.approx(scored[-1]["kid"], abs=1e-5)

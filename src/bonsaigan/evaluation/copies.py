@@ -7,13 +7,14 @@ when one training picture is far nearer to it than the next ones are:
     ratio = distance to the nearest / mean distance to the 50 next nearest  <  limit
 
 This is the relative rule of Yoon et al. ("Diffusion Probabilistic Models Generalize when They Fail to
-Memorize", 2023) and Carlini et al. ("Extracting Training Data from Diffusion Models", 2023). It needs no fixed
-distance, so a blurry picture, which is near to everything, is not taken for a copy. The limits are calibrated
-on the training pictures themselves, each against the others: see `Limit`.
+Memorize", 2023) and Carlini et al. ("Extracting Training Data from Diffusion Models", 2023). It needs no
+fixed distance, so a blurry picture, which is near to everything, is not taken for a copy. The limits are
+calibrated on the training pictures themselves, each against the others: see `Limit`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ FEATURE_LIMIT = 1 / 2
 TAIL_SIGMAS = 4
 NEXT_NEAREST = 50
 CALIBRATION_MAX = 500
-"""Training pictures held against all others for the limits: enough for a median, and the work stays linear."""
+"""Training pictures held against the others for the limits: enough for a median, and the work is linear."""
 DIFFERENT_MIN = 4
 NAMES_SHOWN = 20
 
@@ -86,7 +87,7 @@ class Baseline:
     """The same measures for pictures that are no copies."""
 
     name: str
-    """Whose: `one training picture to another`, or `held-out pictures`."""
+    """Whose: `training pictures`, each against the others, or `held-out pictures`."""
     count: int
     """How many."""
     flagged: int
@@ -159,10 +160,12 @@ class CopyReport:
         own = np.median(self.pixels.distance), np.median(self.features.distance)
         parts = [f"generated {own[0]:.2f} by pixels and {own[1]:.1f} by features"]
         parts += [f"{b.name} {b.pixel_distance:.2f} and {b.feature_distance:.1f}" for b in self.baselines]
-        text = f"Median distance to the nearest training picture: {'; '.join(parts)}."
+        text = f"Median distance to the nearest other training picture: {'; '.join(parts)}."
         for b in self.baselines:
             if b.flagged:
-                text += f" The same rule marks {b.flagged} of {b.count} for {b.name}."
+                text += f" The same rule marks {b.flagged} of the {b.count} {b.name}."
+        if self.pixel_limit.value < PIXEL_LIMIT / 2:
+            text += " The training pictures are so much alike that only the closest copies can be told."
         return text
 
     def closest(self, n: int) -> list[Pair]:
@@ -229,7 +232,7 @@ class CopyDetector:
         self._places = _different(training)
         if len(self._places) < DIFFERENT_MIN:
             raise DataError(
-                f"{len(self._places)} different training pictures: finding copies needs at least {DIFFERENT_MIN}"
+                f"{len(self._places)} different training pictures: finding copies needs {DIFFERENT_MIN} or more"
             )
         self._training = training[self._places]
         self._features = (
@@ -244,7 +247,7 @@ class CopyDetector:
         pixels, of_features = self._nearest(self._training[sample], self._features[sample], own=sample)
         self.pixel_limit = _limit(pixels.ratio, PIXEL_LIMIT)
         self.feature_limit = _limit(of_features.ratio, FEATURE_LIMIT)
-        self.baselines = (self._baseline("one training picture to another", pixels, of_features),)
+        self.baselines = (self._baseline("training pictures", pixels, of_features),)
         if holdout is not None and len(holdout):
             held = self._nearest(holdout, embed(holdout, network=network, device=device))
             self.baselines += (self._baseline("held-out pictures", *held),)
@@ -284,7 +287,7 @@ class CopyDetector:
     def _nearest(
         self, pictures: Pictures, features: Features, *, own: Places | None = None
     ) -> tuple[Nearest, Nearest]:
-        """By pixels and by features; `own` names pictures that are training pictures, not to meet themselves."""
+        """By pixels and by features; `own` says which training pictures these are, not to meet themselves."""
         straight, mirror = distances(features, self._features), distances(features, self._mirror_features)
         pixels = self._pick(*pixel_distances(pictures, self._training), own)
         return pixels, self._pick(np.minimum(straight, mirror), mirror < straight, own)
@@ -293,7 +296,7 @@ class CopyDetector:
         if own is not None:
             distance[np.arange(len(own)), own] = np.inf
         rows, place = np.arange(len(distance)), distance.argmin(axis=1)
-        # Half of the others at most, so that small sets keep a contrast, and the same count with `own` as without.
+        # At most half of the others, so that small sets keep a contrast; the same with `own` and without.
         count = min(NEXT_NEAREST, (len(self._places) - 1) // 2)
         ordered = np.partition(distance, range(count + 1), axis=1)[:, : count + 1]
         nearest, others = ordered[:, 0], ordered[:, 1:].mean(axis=1)
@@ -335,7 +338,7 @@ def _different(pictures: Pictures) -> Places:
     seen: set[bytes] = set()
     places = []
     for place, picture in enumerate(pictures):
-        straight, mirror = picture.tobytes(), picture[:, ::-1].tobytes()
+        straight, mirror = (hashlib.sha256(p.tobytes()).digest() for p in (picture, picture[:, ::-1]))
         if straight not in seen and mirror not in seen:
             places.append(place)
             seen.add(straight)

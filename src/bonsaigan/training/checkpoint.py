@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -146,8 +147,13 @@ def unpack(tensors: Mapping[str, Tensor], parts: Mapping[str, nn.Module | optim.
             part.load_state_dict(own, strict=False)
         else:
             states: dict[int, dict[str, Any]] = {}
+            params = [p for group in part.param_groups for p in group["params"]]
             for key, value in own.items():
                 index, _, slot = key.partition(".")
+                param = params[int(index)]
+                if value.shape == param.shape:
+                    # A fused step walks the memory: the moments must lie as the parameter does.
+                    value = torch.empty_like(param).copy_(value)
                 states.setdefault(int(index), {})[slot] = value
             part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
     if left:

@@ -1,0 +1,146 @@
+"""Generators as `.keras` files of standard layers, which Keras loads without this package.
+
+The model takes latent vectors, float32 (B, latent), and gives pictures, float32 (B, H, W, C) in [-1, 1].
+There is one builder for each family of generators; each uses only layers that every Keras 3 has.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bonsaigan.errors import BonsaiganError, ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from bonsaigan.models.article import ArticleGenerator
+
+SUFFIX = ".keras"
+TOLERANCE = 1e-4
+"""Largest difference between our pictures and Keras', in [-1, 1]."""
+PROBES = 4
+"""Pictures compared after writing."""
+
+
+def export_keras(network: nn.Module, path: Path) -> Path:
+    """Write a generator as a `.keras` file, load it again with Keras, and compare their pictures.
+
+    Args:
+        network: a generator of one of the known families, trained; it is put into evaluation mode.
+        path: the file to write; its name must end in `.keras`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: the name has another ending, or there is no builder for this family.
+        MissingExtraError: Keras is not installed.
+        BonsaiganError: the file cannot be written, or what Keras loads from it draws other pictures.
+    """
+    if path.suffix != SUFFIX:
+        raise ConfigError(f"--out {str(path)!r}: the name must end in {SUFFIX}")
+    keras = load_keras()
+    network = network.eval()
+    model = build(network)
+    part = path.with_name(f"{path.stem}.part{SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(part)
+        loaded = keras.saving.load_model(part, compile=False, safe_mode=True)
+        difference = _difference(network, loaded)
+        if not difference <= TOLERANCE:
+            raise BonsaiganError(
+                f"{path}: Keras draws pictures that differ by {difference:.1e}, more than {TOLERANCE:.0e}; not written"
+            )
+        part.replace(path)
+    except OSError as error:
+        raise BonsaiganError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def build(network: nn.Module) -> Any:
+    """The Keras model of a generator, with its weights.
+
+    Raises:
+        ConfigError: there is no builder for this family.
+        MissingExtraError: Keras is not installed.
+    """
+    load_keras()
+    return _builder(network)(network)
+
+
+def load_keras() -> Any:
+    """Import Keras, on its PyTorch backend unless the environment says otherwise.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    try:
+        import keras
+    except ImportError:
+        raise MissingExtraError(feature="the export to Keras", extra="keras") from None
+    return keras
+
+
+def kernel(weight: Tensor) -> np.ndarray:
+    """A weight in Keras' axes: dense (in, out); convolution (h, w, in, out); transposed (h, w, out, in)."""
+    value = weight.detach().float().cpu()
+    return (value.permute(2, 3, 1, 0) if value.ndim == 4 else value.T).contiguous().numpy()
+
+
+def vector(values: Tensor) -> np.ndarray:
+    """A bias as Keras holds it."""
+    return values.detach().float().cpu().numpy()
+
+
+def _builder(network: nn.Module) -> Callable[[Any], Any]:
+    from bonsaigan.export.keras_fastgan import build_fastgan
+    from bonsaigan.models.article import ArticleGenerator
+    from bonsaigan.models.fastgan import FastGanGenerator
+
+    builders: dict[type[nn.Module], Callable[[Any], Any]] = {
+        ArticleGenerator: _build_article,
+        FastGanGenerator: build_fastgan,
+    }
+    if type(network) not in builders:
+        raise ConfigError(f"--to keras: no way yet to express a {type(network).__name__} in Keras' layers")
+    return builders[type(network)]
+
+
+def _build_article(network: ArticleGenerator) -> Any:
+    keras = load_keras()
+    layers = keras.layers
+    rows, columns = network.reshape.rows, network.reshape.columns
+    model = keras.Sequential(name="generator")
+    model.add(keras.Input((network.latent,)))
+    model.add(layers.Dense(rows * columns * network.width, name="dense"))
+    model.add(layers.Reshape((rows, columns, network.width), name="reshape"))
+    for n in (1, 2, 3):
+        filters = network.width << (n - 1)
+        model.add(layers.Conv2DTranspose(filters, 4, strides=2, padding="same", name=f"up_{n}"))
+        model.add(layers.ReLU(name=f"relu_{n}"))
+    model.add(layers.Conv2D(network.channels, 5, padding="same", activation="tanh", name="to_picture"))
+    for name in ("dense", "up_1", "up_2", "up_3", "to_picture"):
+        ours = network.get_submodule(name)
+        model.get_layer(name).set_weights([kernel(ours.weight), vector(ours.bias)])  # pyright: ignore
+    return model
+
+
+def _difference(network: nn.Module, model: Any) -> float:
+    """Largest difference between the pictures of the same latent vectors; not a number if any is."""
+    keras = load_keras()
+    latent = int(model.input_shape[-1])
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((PROBES, latent), dtype=np.float32))
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        ours = network(z.to(device)).permute(0, 2, 3, 1).float().cpu().numpy()
+    theirs = np.asarray(keras.ops.convert_to_numpy(model(z.numpy(), training=False)))
+    return float(np.abs(ours - theirs).max())
