@@ -7,6 +7,7 @@ There is one builder for each family of generators; each uses only layers that e
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,24 +45,17 @@ def export_keras(network: nn.Module, path: Path) -> Path:
     """
     if path.suffix != SUFFIX:
         raise ConfigError(f"--out {str(path)!r}: the name must end in {SUFFIX}")
-    keras = load_keras()
-    network = network.eval()
-    model = build(network)
-    part = path.with_name(f"{path.stem}.part{SUFFIX}")
+    load_keras()
+    model = build(network.eval())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(part)
-        loaded = keras.saving.load_model(part, compile=False, safe_mode=True)
-        difference = _difference(network, loaded)
-        if not difference <= TOLERANCE:
-            raise BonsaiganError(
-                f"{path}: Keras draws pictures that differ by {difference:.1e}, more than {TOLERANCE:.0e}; not written"
-            )
-        part.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            part = Path(folder) / path.name
+            model.save(part)
+            _compare(network, part, path)
+            part.replace(path)
     except OSError as error:
         raise BonsaiganError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 
@@ -116,9 +110,11 @@ def _builder(network: nn.Module) -> Callable[[Any], Any]:
 
 
 def _build_article(network: ArticleGenerator) -> Any:
+    from bonsaigan.models.article import GENERATOR_HALVINGS
+
     keras = load_keras()
     layers = keras.layers
-    rows, columns = network.reshape.rows, network.reshape.columns
+    rows, columns = network.size.height_px >> GENERATOR_HALVINGS, network.size.width_px >> GENERATOR_HALVINGS
     model = keras.Sequential(name="generator")
     model.add(keras.Input((network.latent,)))
     model.add(layers.Dense(rows * columns * network.width, name="dense"))
@@ -134,13 +130,19 @@ def _build_article(network: ArticleGenerator) -> Any:
     return model
 
 
-def _difference(network: nn.Module, model: Any) -> float:
-    """Largest difference between the pictures of the same latent vectors; not a number if any is."""
+def _compare(network: nn.Module, written: Path, path: Path) -> None:
+    """Load a file with Keras alone and raise if its pictures of the same latent vectors are not ours."""
     keras = load_keras()
+    model = keras.saving.load_model(written, compile=False, safe_mode=True)
     latent = int(model.input_shape[-1])
     z = torch.from_numpy(np.random.default_rng(0).standard_normal((PROBES, latent), dtype=np.float32))
     device = next(network.parameters()).device
     with torch.no_grad():
         ours = network(z.to(device)).permute(0, 2, 3, 1).float().cpu().numpy()
     theirs = np.asarray(keras.ops.convert_to_numpy(model(z.numpy(), training=False)))
-    return float(np.abs(ours - theirs).max())
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:  # also when it is not a number
+        raise BonsaiganError(
+            f"{path} not written: Keras draws pictures that differ by {difference:.1e}, "
+            f"more than {TOLERANCE:.0e}"
+        )

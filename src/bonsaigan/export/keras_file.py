@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import h5py
 
-FILE_MAX_BYTES = 1 << 30
+FILE_MAX_BYTES = 512 << 20
 CONFIG_MAX_BYTES = 4 << 20
 WEIGHTS_MAX = 100_000_000
 """Most numbers a generator may have; the article's has under four million."""
@@ -74,7 +74,7 @@ def import_keras(path: Path) -> ArticleGenerator:
         raise MissingExtraError(feature="reading Keras files", extra="keras") from None
     with _readable(path):
         if path.stat().st_size > FILE_MAX_BYTES:
-            raise _Refused(f"larger than {FILE_MAX_BYTES >> 30} GiB")
+            raise _Refused(f"larger than {FILE_MAX_BYTES >> 20} MiB")
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 config = _member(archive, "config.json", CONFIG_MAX_BYTES)
@@ -276,7 +276,7 @@ def _check_settings(layer: _Layer) -> None:
 
 def _whole_numbers(layer: _Layer, key: str, count: int) -> list[int]:
     value = layer.config.get(key)
-    values = value if isinstance(value, list) else [value]
+    values: list[Any] = value if isinstance(value, list) else [value]
     if len(values) != count or any(type(v) is not int or not 1 <= v <= SIDE_MAX for v in values):
         raise _Refused(
             f"layer {layer.name!r:.80}: {key} {value!r:.80} is not what the article's generator has"
