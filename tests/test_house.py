@@ -28,6 +28,8 @@ FLOORS = [
     ("report", 4),
     ("export", 4),
     ("studio", 5),
+    ("terminal", 5),
+    ("cli_run", 5),
     ("cli", 5),
 ]
 

@@ -1,17 +1,20 @@
-"""The commands: parse, call, print. Heavy imports stay inside the command that needs them."""
+"""The commands: parse, call, print. Heavy imports stay inside the command that needs them.
+
+Here stand those that make a run; those that use one are in `cli_run.py`.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bonsaigan.errors import BonsaiganError, ConfigError
+from bonsaigan import cli_run
+from bonsaigan.errors import BonsaiganError
+from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, plain, progress_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,18 +35,10 @@ DataArgument = Annotated[
         help="A folder, a .zip or .tar(.gz) archive, caltech101:CATEGORY, hf:OWNER/NAME, or demo:bonsai.",
     ),
 ]
-RunArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[RUN]", help="A run's folder, its name under runs/, or nothing for the newest."),
-]
-ArchiveOption = Annotated[
-    str | None, typer.Option(help="A local copy of the Caltech-101 archive, instead of a download.")
-]
 SizeOption = Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")]
 FitOption = Annotated[
     str | None, typer.Option(help="crop, pad or squash pictures to the size. [default: crop]")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 MinutesOption = Annotated[float | None, typer.Option(help="Budget in minutes of training. [default: 10]")]
 KimgOption = Annotated[float | None, typer.Option(help="Budget in thousands of pictures shown.")]
 StepsOption = Annotated[int | None, typer.Option(help="Budget in steps.")]
@@ -54,7 +49,7 @@ RunOption = Annotated[
 
 def main() -> None:
     """Run a command; a user's mistake becomes one line and exit status 2."""
-    # Threads that wait must sleep: spinning ones make training ten times slower beside any other busy program.
+    # Waiting threads must sleep: spinning ones make training ten times slower beside another busy program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
@@ -64,6 +59,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("bonsaigan: stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+cli_run.register(app)
 
 
 @app.command()
@@ -100,7 +98,7 @@ def train(
     from bonsaigan import runs
     from bonsaigan.training import session
 
-    console = _console()
+    console = make_console()
     if resume and run is not None and (runs.RUNS_DIR / run / runs.CONFIG_FILE).is_file():
         _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
         return
@@ -121,7 +119,7 @@ def train(
         precision=precision,  # pyright: ignore[reportArgumentType]  # checked by choose_precision
         patience=patience,
     )
-    with _bar(console, "pictures") as progress:
+    with progress_bar(console, "pictures") as progress:
         plan = session.plan(data, wishes, progress=progress)
     _tell_plan(console, plan)
     if dry_run:
@@ -146,47 +144,6 @@ def resume(
 
 
 @app.command()
-def generate(
-    run: RunArgument = None,
-    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture; the others follow it.")] = 0,
-    truncation: Annotated[
-        float, typer.Option(help="1 draws everything; less is safer and more alike.")
-    ] = 1.0,
-    grid: Annotated[
-        bool, typer.Option("--grid", help="One picture of all of them instead of single files.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write. [default: generated/ in the run]")] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
-    device: DeviceOption = "auto",
-) -> None:
-    """Draw new pictures. The same seed is always the same picture."""
-    from bonsaigan import runs
-    from bonsaigan.generator import load
-    from bonsaigan.plots import save_grid, save_png
-    from bonsaigan.training.session import choose_device
-
-    folder = runs.find_run(run)
-    generator = load(folder, latest=latest, device=str(choose_device(device)))  # pyright: ignore[reportArgumentType]
-    target = out or folder / "generated"
-    try:
-        if grid:
-            pictures = generator.images(generator.latents(range(seed, seed + n), truncation=truncation))
-            path = target / f"grid-seed{seed:06d}-n{n}.png"
-            save_grid(path, pictures, columns=_columns(n))
-            print(f"{n} pictures in {path}")
-            return
-        for start in range(0, n, 256):
-            seeds = range(seed + start, seed + min(n, start + 256))
-            pictures = generator.images(generator.latents(seeds, truncation=truncation))
-            for number, picture in zip(seeds, pictures):
-                save_png(target / f"seed{number:06d}.png", picture)
-    except OSError as error:
-        raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
-    print(f"{n} pictures in {target}/")
-
-
-@app.command()
 def doctor(
     data: DataArgument,
     size: SizeOption = "64",
@@ -204,23 +161,23 @@ def doctor(
     from bonsaigan.data.doctor import doctor as examine
     from bonsaigan.data.sources import open_source
 
-    console = _console()
+    console = make_console()
     config = DataConfig(
         source=data,
         archive=archive,
         size=Size.parse(size),
         fit=fit or "crop",  # pyright: ignore[reportArgumentType]  # checked by DataConfig
     )
-    with _bar(console, "pictures") as progress:
+    with progress_bar(console, "pictures") as progress:
         source = open_source(data, archive=archive, size=config.size, progress=progress)
         diagnosis = examine(source, config, progress=progress)
     rows = diagnosis.rows()
     if rows:
         table = Table("file", "what", "then", "why", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*(_plain(cell) for cell in row))
+            table.add_row(*(plain(cell) for cell in row))
         console.print(table)
-    console.print(_plain(diagnosis.summary))
+    console.print(plain(diagnosis.summary))
     if diagnosis.used:
         crop_figure(source, diagnosis).save(out)
         console.print(f"what the crop keeps: {out}", highlight=False)
@@ -236,7 +193,7 @@ def recipes() -> None:
     table = Table("recipe", "what it is", "loss", "from", box=None, pad_edge=False)
     for recipe in RECIPES.values():
         table.add_row(f"[bold]{recipe.name}", recipe.summary, recipe.loss.name, recipe.source)
-    _console().print(table)
+    make_console().print(table)
 
 
 def _resume(
@@ -251,10 +208,10 @@ def _resume(
     from bonsaigan.config import Budget
     from bonsaigan.training import session
 
-    console = _console()
+    console = make_console()
     given = any(value is not None for value in (minutes, kimg, steps))
     budget = Budget(minutes=minutes, kimg=kimg, steps=steps) if given else None
-    with _bar(console, "pictures") as progress:
+    with progress_bar(console, "pictures") as progress:
         session.resume(
             run,
             budget=budget,
@@ -269,13 +226,13 @@ def _tell_plan(console: Console, plan: Plan) -> None:
     config, manifest = plan.config, plan.prepared.manifest
     count = len(plan.prepared.pictures)
     left_out = manifest["left_out"]
-    console.print(f"{count} pictures from {_plain(str(manifest['source']))}", highlight=False)
+    console.print(f"{count} pictures from {plain(str(manifest['source']))}", highlight=False)
     if manifest.get("licence"):
-        console.print(f"licence: {_plain(str(manifest['licence']))}", highlight=False)
+        console.print(f"licence: {plain(str(manifest['licence']))}", highlight=False)
     if manifest.get("citation"):
-        console.print(f"cite: {_plain(str(manifest['citation']))}", highlight=False)
+        console.print(f"cite: {plain(str(manifest['citation']))}", highlight=False)
     for entry in left_out[:10]:
-        console.print(f"left out: {_plain(entry['name'])}: {_plain(entry['reason'])}", highlight=False)
+        console.print(f"left out: {plain(entry['name'])}: {plain(entry['reason'])}", highlight=False)
     if len(left_out) > 10:
         console.print(f"and {len(left_out) - 10} more; all of them are listed in data.json", highlight=False)
     console.print(
@@ -287,49 +244,18 @@ def _tell_plan(console: Console, plan: Plan) -> None:
 
 def _dry_run(console: Console, plan: Plan, device: str) -> None:
     from bonsaigan.training.loop import measure_step_sec
+    from bonsaigan.training.recipes import find
     from bonsaigan.training.session import choose_device
 
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
     step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
     console.print_json(plan.config.to_json())
     budget = plan.config.budget
-    half_nimg = plan.config.batch
+    step_nimg = round(plan.config.batch * find(plan.config.recipe).real_share)
     if budget.minutes is not None:
         console.print(
             f"{step_sec:.3f} s a step: about {budget.minutes * 60 / step_sec:.0f} steps in {budget}"
         )
         return
-    steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / half_nimg
+    steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / step_nimg
     console.print(f"{step_sec:.3f} s a step: {budget} take about {steps * step_sec / 60:.1f} minutes")
-
-
-@contextlib.contextmanager
-def _bar(console: Console, what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar for files or bytes; it disappears when the block ends."""
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, start=False)
-
-        def update(done: int, total: int | None) -> None:
-            if total is not None:
-                bar.start_task(task)
-            bar.update(task, completed=done, total=total)
-
-        yield update
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _columns(count: int) -> int:
-    return max(1, round(count**0.5))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import io
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,7 +122,7 @@ def dot_found() -> bool:
 
 
 def write_diagrams(
-    networks: dict[str, tuple[nn.Module, Sequence[Tensor]]], folder: Path, *, merge: Sequence[str] = ()
+    networks: Mapping[str, tuple[nn.Module, Sequence[Tensor]]], folder: Path, *, merge: Sequence[str] = ()
 ) -> list[Path]:
     """Write NAME.dot, NAME.svg and NAME.png for each network; only the .dot files without Graphviz.
 

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bonsaigan.config import NetworkConfig, OptimizerConfig, Size, TrainConfig
+from bonsaigan.config import Budget, DataConfig, NetworkConfig, OptimizerConfig, Size, TrainConfig
 from bonsaigan.errors import ConfigError
 from bonsaigan.models import build_generator
 from bonsaigan.training import losses
@@ -95,6 +95,22 @@ def find(name: str) -> Recipe:
         hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(RECIPES)}"
         raise ConfigError(f"--recipe {name!r}: no such recipe; {hint}")
     return RECIPES[name]
+
+
+def default_config(recipe: Recipe, size: Size, *, channels: int = 3, pictures: int = 128) -> TrainConfig:
+    """The settings that a recipe proposes, without data: for looking at its networks."""
+    defaults = recipe.defaults(size, pictures)
+    return TrainConfig(
+        recipe=recipe.name,
+        data=DataConfig(source="", size=size),
+        channels=channels,
+        budget=Budget(steps=1),
+        batch=defaults.batch,
+        network=defaults.network,
+        optimizer=defaults.optimizer,
+        augment=defaults.augment,
+        ema_kimg=defaults.ema_kimg,
+    )
 
 
 def _adam(params: list[nn.Parameter], config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:

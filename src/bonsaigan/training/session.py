@@ -163,7 +163,7 @@ def resume(
         config = runs.read_config(folder)
         data = dataclasses.replace(config.data, archive=archive or config.data.archive)
         prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-        _check_same_data(folder, prepared)
+        check_same_data(folder, prepared)
         if budget is not None:
             config = dataclasses.replace(config, budget=budget)
             write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
@@ -235,7 +235,12 @@ def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None)
     fit(config, pictures, folder, monitor, device=choose_device(device))
 
 
-def _check_same_data(folder: Path, prepared: PreparedSet) -> None:
+def check_same_data(folder: Path, prepared: PreparedSet) -> None:
+    """Make sure that a run's pictures are those it began with, by content.
+
+    Raises:
+        RunError: some are new, or some are gone.
+    """
     from bonsaigan.config import read_json
 
     before = {f["sha256"] for f in read_json(folder / runs.DATA_FILE, limit_bytes=1 << 30)["files"]}

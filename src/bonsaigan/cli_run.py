@@ -1,0 +1,274 @@
+"""The commands that use a run: generate, evaluate, export, import-keras, diagram."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bonsaigan.errors import BonsaiganError, ConfigError
+from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bonsaigan.generator import Generator
+
+EXPORTS = ("keras",)
+COPY_PAIRS = 16
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    for command in (generate, evaluate, export, import_keras, diagram):
+        app.command()(command)
+
+
+def generate(
+    run: RunArgument = None,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many pictures.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture; the others follow it.")] = 0,
+    truncation: Annotated[
+        float, typer.Option(help="1 draws everything; less is safer and more alike.")
+    ] = 1.0,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="One picture of all of them instead of single files.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write. [default: generated/ in the run]")] = None,
+    avoid_copies: Annotated[
+        bool,
+        typer.Option("--avoid-copies", help="Leave out seeds whose pictures look like training pictures."),
+    ] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw new pictures. The same seed is always the same picture."""
+    from bonsaigan import runs
+    from bonsaigan.generator import load
+    from bonsaigan.plots import save_grid, save_png
+    from bonsaigan.training.session import choose_device
+
+    folder = runs.find_run(run)
+    seeds = range(seed, seed + n)
+    generator = load(folder, latest=latest, device=str(choose_device(device)))  # pyright: ignore[reportArgumentType]
+    if avoid_copies:
+        seeds = _original_seeds(folder, generator, n=n, seed=seed, truncation=truncation)
+    target = out or folder / "generated"
+    try:
+        if grid:
+            pictures = generator.images(generator.latents(seeds, truncation=truncation))
+            path = target / f"grid-seed{seed:06d}-n{n}.png"
+            save_grid(path, pictures, columns=max(1, round(n**0.5)))
+            print(f"{n} pictures in {path}")
+            return
+        for start in range(0, n, 256):
+            part = seeds[start : start + 256]
+            pictures = generator.images(generator.latents(part, truncation=truncation))
+            for number, picture in zip(part, pictures):
+                save_png(target / f"seed{number:06d}.png", picture)
+    except OSError as error:
+        raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
+    print(f"{n} pictures in {target}/")
+
+
+def evaluate(
+    run: RunArgument = None,
+    n: Annotated[
+        int, typer.Option("-n", "--number", min=8, help="How many pictures to draw and score.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture, and of the random subsets.")] = 0,
+    features: Annotated[
+        str, typer.Option(help="efficientnet-lite2, or inception (needs torch-fidelity).")
+    ] = ("efficientnet-lite2"),
+    latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+    archive: ArchiveOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score a generator against its pictures, and look for copies of them."""
+    from rich.table import Table
+
+    from bonsaigan import runs
+    from bonsaigan.evaluation.copies import CopyDetector
+    from bonsaigan.evaluation.scores import evaluate as score
+    from bonsaigan.generator import load
+    from bonsaigan.plots import save_grid
+    from bonsaigan.training.checkpoint import write_atomically
+    from bonsaigan.training.session import choose_device
+
+    folder = runs.find_run(run)
+    where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
+    generator = load(folder, latest=latest, device=where)
+    training, holdout = _pictures_of(folder, archive)
+    seeds = range(seed, seed + n)
+    generated = generator.images(generator.latents(seeds))
+    scores = score(generated, training, holdout=holdout, seed=seed, network=features, device=where)
+    copies = CopyDetector(training, holdout=holdout, device=where).check(generated, seeds=seeds)
+    table = Table("measure", "generated", "floor: real against real", "better", box=None, pad_edge=False)
+    for row in scores.rows():
+        table.add_row(*row)
+    console = make_console()
+    console.print(table)
+    print(
+        f"{n} generated against {len(training)} training pictures, step {generator.spec.step}, "
+        f"{scores.network}, {scores.filter}, seed {seed}"
+    )
+    for sentence in (*scores.notes, copies.verdict, copies.comparison):
+        print(sentence)
+    result = {"step": generator.spec.step, "scores": scores.to_dict(), "copies": copies.to_dict()}
+    write_atomically(folder / "metrics.json", json.dumps(result, indent=2).encode())
+    pairs = copies.closest(COPY_PAIRS)
+    shown = [picture for pair in pairs for picture in _side_by_side(pair, generated, training)]
+    save_grid(folder / "closest.png", _stack(shown), columns=8)
+    print(
+        f"numbers: {folder / 'metrics.json'}; closest pairs, generated on the left: {folder / 'closest.png'}"
+    )
+
+
+def export(
+    run: RunArgument = None,
+    to: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}.")] = "keras",
+    out: Annotated[Path | None, typer.Option(help="The file to write. [default: in the run]")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+) -> None:
+    """Write a generator for another program, and check there that it draws the same pictures."""
+    from bonsaigan import runs
+    from bonsaigan.generator import load
+
+    if to not in EXPORTS:
+        raise ConfigError(f"--to {to!r}: choose one of {', '.join(EXPORTS)}")
+    folder = runs.find_run(run)
+    generator = load(folder, latest=latest)
+    from bonsaigan.export.keras import export_keras
+
+    print(f"written and compared: {export_keras(generator.network, out or folder / 'generator.keras')}")
+
+
+def import_keras(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .keras or .h5 file of an article's generator.")
+    ],
+    run: Annotated[
+        str | None, typer.Option(help="Name of the run. [default: the file's name and a number]")
+    ] = None,
+) -> None:
+    """Make a run of a generator that Keras saved, so that `generate` and the rest take it."""
+    from bonsaigan import runs
+    from bonsaigan.config import NetworkConfig
+    from bonsaigan.data.sources import slug
+    from bonsaigan.export.keras_file import import_keras as read
+    from bonsaigan.generator import GeneratorSpec, save_generator
+
+    network = read(file)
+    shape = NetworkConfig(latent=network.latent, width=network.width, discriminator_width=64)
+    spec = GeneratorSpec(
+        family="article",
+        network=shape,
+        size=network.size,
+        channels=network.channels,
+        recipe="article",
+        step=0,
+        source=f"imported from {slug(file.name)}",
+    )
+    folder = runs.create_run(run, source_name=slug(file.stem))
+    save_generator(folder, network, spec)
+    print(f"draw with: bonsaigan generate {folder.name}")
+
+
+def diagram(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See `bonsaigan recipes`.")],
+    size: Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")] = "64",
+    out: Annotated[Path | None, typer.Option(help="Where to write. [default: diagrams/RECIPE]")] = None,
+) -> None:
+    """Show the layers of a recipe's networks, and draw them with Graphviz."""
+    import torch
+
+    from bonsaigan import diagrams
+    from bonsaigan.config import Size
+    from bonsaigan.training import recipes
+
+    chosen = recipes.find(recipe)
+    config = recipes.default_config(chosen, Size.parse(size))
+    generator, discriminator = chosen.generator(config).eval(), chosen.discriminator(config).eval()
+    z = torch.zeros(2, config.network.latent)
+    judged = diagrams.composite(
+        lambda images: chosen.judge(discriminator, chosen.view(discriminator, images)),
+        discriminator=discriminator,
+    )
+    combined = diagrams.composite(
+        lambda latents: chosen.judge(discriminator, chosen.view(discriminator, generator(latents))),
+        generator=generator,
+        discriminator=discriminator,
+    )
+    images = torch.zeros(2, config.channels, config.data.size.height_px, config.data.size.width_px)
+    networks = {
+        "generator": (generator, (z,)),
+        "discriminator": (judged, (images,)),
+        "combined": (combined, (z,)),
+    }
+    merge = ("discriminator.features",) if chosen.split_view else ()
+    for name, (network, inputs) in networks.items():
+        print(diagrams.to_text(diagrams.layer_table(network, *inputs, merge=merge), name))
+    for path in diagrams.write_diagrams(networks, out or Path("diagrams") / recipe, merge=merge):
+        print(path)
+    if not diagrams.dot_found():
+        print(diagrams.NO_DOT_HINT)
+
+
+def _pictures_of(folder: Path, archive: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures a run was trained on, and those kept out: uint8 (N, H, W, C) each."""
+    import dataclasses
+
+    import numpy as np
+
+    from bonsaigan import runs
+    from bonsaigan.training.recipes import find
+    from bonsaigan.training.session import check_same_data, prepare_data
+
+    if not (folder / runs.CONFIG_FILE).is_file():
+        raise BonsaiganError(f"{folder}: not trained here, so its pictures are not known")
+    config = runs.read_config(folder)
+    data = dataclasses.replace(config.data, archive=archive or config.data.archive)
+    with progress_bar(make_console(), "pictures") as progress:
+        prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
+    check_same_data(folder, prepared)
+    pictures = np.asarray(prepared.pictures)
+    return pictures[prepared.train_index], pictures[prepared.holdout_index]
+
+
+def _original_seeds(
+    folder: Path, generator: Generator, *, n: int, seed: int, truncation: float
+) -> Sequence[int]:
+    """The first `n` seeds from `seed` on whose pictures do not look like copies."""
+    from bonsaigan.evaluation.copies import CopyDetector
+
+    training, _ = _pictures_of(folder, None)
+    detector = CopyDetector(training)
+    kept: list[int] = []
+    tried = 0
+    while len(kept) < n:
+        seeds = range(seed + tried, seed + tried + n)
+        report = detector.check(
+            generator.images(generator.latents(seeds, truncation=truncation)), seeds=seeds
+        )
+        kept += [s for s, copied in zip(seeds, report.flagged) if not copied]
+        tried += n
+        if tried >= 20 * n and not kept:
+            raise BonsaiganError(
+                f"{folder}: each of {tried} pictures looks like a copy; --avoid-copies leaves none"
+            )
+    print(f"{tried} seeds looked at, copies left out")
+    return kept[:n]
+
+
+def _side_by_side(pair: object, generated: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    real = training[pair.training]  # pyright: ignore
+    return generated[pair.generated], real[:, ::-1] if pair.mirrored else real  # pyright: ignore
+
+
+def _stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    import numpy as np
+
+    return np.stack([np.ascontiguousarray(p) for p in pictures])

