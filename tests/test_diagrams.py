@@ -102,6 +102,9 @@ def test_a_large_part_can_be_merged() -> None:
     assert rows["features"].trainable == 0
     assert rows["left"].inputs == ("features",)
     assert "features.0" not in rows
+    whole = composite(lambda x: branching(x), branching=(branching := Branching()))
+    names = [row.name for row in layer_table(whole, torch.zeros(1, 3, 8, 8), merge=["branching.features"])]
+    assert names[:3] == [INPUT, "branching.features", "branching.left"]
     assert "several" in to_text(list(rows.values()), "branching")
 
 

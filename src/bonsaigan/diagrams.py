@@ -67,7 +67,8 @@ def layer_table(module: nn.Module, *inputs: Tensor, merge: Sequence[str] = ()) -
     Args:
         module: any network. It is run in evaluation mode and left as it was.
         inputs: an example for each argument of its `forward`, float (B, ...).
-        merge: names of parts shown as one row each, such as `features` for a large frozen network.
+        merge: parts shown as one row each, such as `features` or `discriminator.features` for a large frozen
+            network.
 
     Returns:
         The input's row, then one row a layer. Layers that were never called are left out unless they have
@@ -338,8 +339,8 @@ def _merge(rows: list[LayerRow], part: str) -> list[LayerRow]:
     merged: dict[str, LayerRow] = {}
     renamed: dict[str, str] = {}
     for row in rows:
-        path = row.name.split(".")
-        name = ".".join(path[: path.index(part) + 1]) if part in path[:-1] else row.name
+        start = f".{row.name}".find(f".{part}.")
+        name = row.name[: start + len(part)] if start >= 0 else row.name
         renamed[row.name] = name
         inputs = tuple(dict.fromkeys(n for n in (renamed[i] for i in row.inputs) if n != name))
         before = merged.get(name)
