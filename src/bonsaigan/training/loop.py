@@ -10,7 +10,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,8 +91,8 @@ class Trainer:
                 view_fake = self._view(self._fake(half))
 
             # --- the discriminator's turn
-            logits_real = recipe.judge(self.discriminator, view_real)
-            logits_fake = recipe.judge(self.discriminator, [v.detach() for v in view_fake])
+            both = [torch.cat((real, fake.detach())) for real, fake in zip(view_real, view_fake)]
+            logits_real, logits_fake = zip(*(s.split(half) for s in recipe.judge(self.discriminator, both)))
             loss_discriminator = recipe.loss.discriminator(logits_real, logits_fake)
         self._descend(self.discriminator_adam, loss_discriminator, "discriminator")
 
@@ -247,7 +247,7 @@ def measure_step_sec(
     return float(np.median(times[2:]))
 
 
-def share_taken_for_real(logits: list[Tensor]) -> float:
+def share_taken_for_real(logits: Sequence[Tensor]) -> float:
     """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
     mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
     return (mean > 0).float().mean().item()

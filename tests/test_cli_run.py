@@ -1,0 +1,66 @@
+"""The commands that use a run, on one that was really trained for two steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.test_cli import run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("place")
+    made = run(
+        "train", "demo:bonsai:24", "--size", "32", "--steps", "2", "--width", "64", "--run", "r", cwd=folder
+    )
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_evaluate_says_scores_floors_and_copies(place: Path) -> None:
+    first = run("evaluate", "r", "-n", "24", cwd=place)
+    assert first.returncode == 0, first.stderr
+    for word in ("KID", "coverage", "efficientnet-lite2", "copy"):
+        assert word in first.stdout
+    result = json.loads((place / "runs/r/metrics.json").read_text())
+    assert result["scores"]["generated_count"] == 24
+    with Image.open(place / "runs/r/closest.png") as pairs:
+        assert pairs.width == 8 * 34 - 2
+    assert run("evaluate", "r", "-n", "24", cwd=place).stdout == first.stdout
+
+
+def test_generate_can_leave_out_copies(place: Path) -> None:
+    result = run("generate", "r", "-n", "4", "--avoid-copies", "--out", "kept", cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert len(list((place / "kept").glob("*.png"))) == 4
+
+
+@pytest.mark.parametrize("recipe", ["article", "projected"])
+def test_diagram_tells_the_layers(place: Path, recipe: str) -> None:
+    result = run("diagram", recipe, "--out", f"d-{recipe}", cwd=place)
+    assert result.returncode == 0, result.stderr
+    if recipe == "article":
+        assert "3,750,275" in result.stdout
+        assert "660,929" in result.stdout
+    assert {"generator.dot", "discriminator.dot", "combined.dot"} <= {
+        p.name for p in (place / f"d-{recipe}").iterdir()
+    }
+
+
+def test_a_generator_goes_to_keras(place: Path) -> None:
+    pytest.importorskip("keras")
+    result = run("export", "r", "--to", "keras", "--out", "g.keras", cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert (place / "g.keras").stat().st_size > 10_000
+    assert run("export", "r", "--to", "tflite", cwd=place).returncode == 2
+
+
+def test_a_file_that_is_not_from_keras_is_refused(place: Path) -> None:
+    (place / "bad.keras").write_bytes(b"PK\x03\x04 nonsense")
+    result = run("import-keras", "bad.keras", cwd=place)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
