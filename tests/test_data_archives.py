@@ -166,6 +166,17 @@ def test_bombs_end_in_one_clear_error(tmp_path, monkeypatch):
             read_all(path)
 
 
+def test_a_member_without_a_name_is_no_matter(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("n", b"nameless")
+        archive.writestr("good.jpg", b"good")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<HH", data, data.find(b"PK\x01\x02") + 28, 0, 1)  # its name becomes an extra field
+    path.write_bytes(data)
+    assert read_all(path)["good.jpg"] == b"good"
+
+
 def test_a_zip_that_lies_about_a_size_gives_no_more_than_it_says(tmp_path):
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
