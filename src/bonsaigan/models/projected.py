@@ -20,8 +20,8 @@ SHORTEST_SIDE_PX = 128
 STRIDE_PX = 32
 """The features' own total stride: the sides they see are multiples of it."""
 LOGIT_GAIN = 0.1
-"""The last layer sees thousands of inputs: at full gain a handful of steps puts every picture beyond the hinge's
-margin, and the discriminator stops learning (benchmarks/LOG.md)."""
+"""The last layer sees thousands of inputs: at full gain a handful of steps puts every picture beyond the
+hinge's margin, and the discriminator stops learning (benchmarks/LOG.md)."""
 GRID = 4
 """A head stops halving when a map's shorter side is this."""
 
