@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bonsaigan.config import TrainConfig
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,6 +25,14 @@ def write(name: str, data: dict[str, Any]) -> Path:
     path.write_text(text + "\n", encoding="utf-8")
     print(text)
     return path
+
+
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings as JSON values; of a local archive only the name, for where it lay does not matter."""
+    values = dataclasses.asdict(config)
+    archive = values["data"]["archive"]
+    values["data"]["archive"] = archive and Path(archive).name
+    return values
 
 
 def machine() -> dict[str, Any]:

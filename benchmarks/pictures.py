@@ -6,7 +6,6 @@ python benchmarks/pictures.py --archive caltech-101.zip --minutes 10 bonsai sunf
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import resource
 import tempfile
 from pathlib import Path
@@ -47,7 +46,7 @@ def main() -> None:
         _result.write(
             f"pictures-{name}",
             {
-                "config": dataclasses.asdict(plan.config),
+                "config": _result.settings(plan.config),
                 "best_step": generator.spec.step,
                 "scores": evaluate(pictures, real).to_dict(),
                 "copies": copies.verdict,
