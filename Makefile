@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check test-all clean
 
 demo: $(VENV)/.installed  ## train on the embedded pictures and draw new ones
-	$(BIN)/bonsaigan train demo:bonsai --minutes 4 --run demo
+	$(BIN)/bonsaigan train demo:bonsai --minutes 5 --run demo
 	$(BIN)/bonsaigan generate demo
 
 test: $(VENV)/.installed-test  ## the quick tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,15 +42,20 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp
 
 
 def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
-    kinds = make_folder(tmp_path / "photos", good=20)
-    result = run("train", "photos", "--size", "32", "--steps", "1", "--run", "r", cwd=tmp_path)
+    kinds = make_folder(tmp_path / "photos", good=100)
+    assert len(kinds) == 30
+    result = run("train", "photos", "--steps", "1", "--run", "r", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    known = (tmp_path / "runs" / "r" / "data.json").read_text(encoding="utf-8")
-    examined = run("doctor", "photos", "--size", "32", cwd=tmp_path)
+    examined = run("doctor", "photos", cwd=tmp_path)
     assert examined.returncode == 0, examined.stderr
     assert (tmp_path / "doctor.png").exists()
-    assert kinds
-    assert "left_out" in known
+    known = json.loads((tmp_path / "runs" / "r" / "data.json").read_text(encoding="utf-8"))
+    assert known["left_out"]
+    in_table = " ".join(examined.stdout.split())
+    in_data = json.dumps(known, ensure_ascii=False)
+    for name in kinds:
+        assert " ".join(name.split()) in in_table, name
+        assert json.dumps(name, ensure_ascii=False)[1:-1] in in_data, name
     assert "\x1b" not in result.stdout + examined.stdout
 
 

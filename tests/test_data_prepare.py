@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -24,6 +26,8 @@ from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import DataError
 from tests.hostile import encoded, make_folder, photograph
+
+ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "caltech-101.zip"
 
 
 @pytest.fixture
@@ -288,3 +292,25 @@ def test_read_only_arrays_are_taken_without_a_warning(folder, tmp_path):
     before = np.array(made.pictures)
     to_float(made.pictures[:4]).mul_(0)
     assert (made.pictures == before).all()
+
+
+@pytest.mark.skipif(not ARCHIVE.is_file(), reason="the Caltech-101 archive is not beside the project")
+def test_the_articles_photographs_equal_opencv_and_scikit_learn(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    scaling = pytest.importorskip("sklearn.preprocessing")
+    config = DataConfig(source="caltech101:bonsai", archive=str(ARCHIVE), fit="squash")
+    source = open_source(config.source, archive=config.archive)
+    made = prepare(source, config, resample="bilinear", cache_dir=tmp_path)
+    with zipfile.ZipFile(ARCHIVE) as outer:
+        (name,) = (n for n in outer.namelist() if n.endswith("101_ObjectCategories.tar.gz"))
+        with tarfile.open(fileobj=io.BytesIO(outer.read(name)), mode="r:gz") as inner:
+            members = {Path(m.name).name: inner.extractfile(m) for m in inner if "/bonsai/image" in m.name}
+            photos = {name: member.read() for name, member in members.items() if member is not None}
+    decoded = [cv2.imdecode(np.frombuffer(photos[n], np.uint8), cv2.IMREAD_COLOR) for n in sorted(photos)]
+    squashed = np.stack(
+        [cv2.resize(p, (64, 64), interpolation=cv2.INTER_LINEAR)[:, :, ::-1] for p in decoded]
+    )
+    scaler = scaling.MinMaxScaler((-1, 1))
+    wanted = scaler.fit_transform(squashed.reshape(-1, 1) / 255).reshape(128, 64, 64, 3)
+    assert made.pictures.shape == wanted.shape
+    assert np.abs((made.pictures / 127.5 - 1) - wanted).max() <= 2 / 255 + 1e-6

@@ -16,7 +16,7 @@ from bonsaigan.errors import DataError
 from bonsaigan.evaluation import copies
 from bonsaigan.evaluation.copies import CopyDetector, CopyReport, Limit
 from bonsaigan.evaluation.embedding import embed
-from bonsaigan.evaluation.pixels import pixel_distances
+from bonsaigan.evaluation.pixels import pixel_distances, reduce
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "caltech-101.zip"
 SAME_PHOTO = {"bonsai": {11, 12, 15, 25, 91, 112, 113, 114}, "butterfly": {0, 30}, "sunflower": set()}
@@ -120,6 +120,17 @@ def test_flat_blurry_and_noisy_pictures_are_left_alone(detector: CopyDetector) -
     blurry = each(lambda image: image.filter(ImageFilter.GaussianBlur(6)))(scenes(8, seed=5))
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     assert not check_by_pixels(detector, np.concatenate([flat, blurry, noise])).flagged.any()
+
+
+def test_features_find_what_turned_too_far_for_the_pixels(
+    detector: CopyDetector, training: np.ndarray
+) -> None:
+    turned = each(lambda image: image.rotate(16, Image.BICUBIC))(training)
+    alone = check_by_pixels(detector, turned)
+    with_features = detector.check(turned, features=embed(training))
+    assert not alone.flagged.any()
+    assert with_features.flagged.mean() > 0.7
+    assert (with_features.nearest == np.arange(24))[with_features.flagged].all()
 
 
 def test_features_alone_do_not_make_a_copy(detector: CopyDetector, training: np.ndarray) -> None:
@@ -247,6 +258,22 @@ def test_pixel_distance_is_nothing_for_the_same_picture_and_large_for_another(tr
 def test_pixel_distance_ignores_brightness_and_contrast(training: np.ndarray) -> None:
     darker = (training // 2 + 20).astype(np.uint8)
     assert np.diag(pixel_distances(darker, training)[0]).max() < 0.1
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 80), (32, 256), (100, 33)])
+def test_pictures_are_reduced_by_exact_areas_and_blurred_twice(height: int, width: int) -> None:
+    picture = scenes(1, side=256)[0, :height, :width] / 255
+    # Each pixel repeated 32 times, so that every area is whole pixels.
+    fine = np.repeat(np.repeat(picture, 32, axis=0), 32, axis=1)
+    expected = fine.reshape(32, height, 32, width, 3).mean(axis=(1, 3))
+    for _ in range(2):
+        for axis in (0, 1):
+            padded = np.pad(expected, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
+            near, middle, far = (np.take(padded, range(i, 32 + i), axis=axis) for i in range(3))
+            expected = near / 4 + middle / 2 + far / 4
+    found = reduce(scenes(1, side=256)[:, :height, :width])[0]
+    np.testing.assert_allclose(found.transpose(1, 2, 0), expected, atol=1e-5)
+    assert reduce(np.full((1, height, width, 1), 51, np.uint8)) == pytest.approx(0.2, abs=1e-6)
 
 
 # --- real photos --------------------------------------------------------------------------------------------

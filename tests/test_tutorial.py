@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"
 TEXT = (TUTORIAL / "README.md").read_text(encoding="utf-8")
-FIGURE_MAX_BYTES = 300_000
+FIGURE_MAX_BYTES = 600_000
 
 
 def blocks(language: str) -> list[str]:

@@ -97,7 +97,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         fit=wishes.fit or recipe.fit,
         holdout=wishes.holdout,
     )
-    budget = _budget(wishes)
+    budget, device = _budget(wishes), choose_device(wishes.device)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
     optimizer, network = defaults.optimizer, defaults.network
@@ -105,7 +105,6 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         optimizer = dataclasses.replace(optimizer, generator_lr=wishes.lr, discriminator_lr=wishes.lr)
     if wishes.width is not None:
         network = dataclasses.replace(network, width=wishes.width)
-    device = choose_device(wishes.device)
     config = TrainConfig(
         recipe=recipe.name,
         data=data_config,
