@@ -8,7 +8,7 @@ import torch
 from bonsaigan.models.projected import as_rgb
 from bonsaigan.training.augment import AUGMENTATIONS, augment, translation
 from bonsaigan.training.ema import GeneratorEma
-from bonsaigan.training.losses import CROSS_ENTROPY, HINGE
+from bonsaigan.training.losses import CROSS_ENTROPY, HINGE, RELATIVISTIC, zero_centred_penalty
 
 
 def test_hinge_by_hand_over_two_scales() -> None:
@@ -17,15 +17,32 @@ def test_hinge_by_hand_over_two_scales() -> None:
         [torch.tensor([[-2.0]]), torch.tensor([[1.0]])],
     )
     assert HINGE.discriminator(real, fake).item() == pytest.approx(0.5 + 0.0 + 0.5 + 2.0)
-    assert HINGE.generator(fake).item() == pytest.approx(2.0 - 1.0)
+    assert HINGE.generator([], fake).item() == pytest.approx(2.0 - 1.0)
 
 
 def test_cross_entropy_by_hand() -> None:
     logits = [torch.tensor([[0.0]])]
     assert CROSS_ENTROPY.discriminator(logits, logits).item() == pytest.approx(math.log(2))
-    assert CROSS_ENTROPY.generator([torch.tensor([[-3.0]])]).item() == pytest.approx(
+    assert CROSS_ENTROPY.generator([], [torch.tensor([[-3.0]])]).item() == pytest.approx(
         math.log(1 + math.exp(3))
     )
+
+
+def test_relativistic_by_hand() -> None:
+    real, fake = [torch.tensor([[1.0], [0.0]])], [torch.tensor([[0.0], [3.0]])]
+    expected = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(3))) / 2
+    assert RELATIVISTIC.discriminator(real, fake).item() == pytest.approx(expected)
+    swapped = (math.log(1 + math.exp(1)) + math.log(1 + math.exp(-3))) / 2
+    assert RELATIVISTIC.generator(real, fake).item() == pytest.approx(swapped)
+
+
+def test_the_penalty_is_the_mean_squared_gradient_and_can_be_differentiated() -> None:
+    weight = torch.tensor([[3.0, -4.0]], requires_grad=True)
+    seen = torch.randn(5, 2, requires_grad=True)
+    penalty = zero_centred_penalty([seen @ weight.T], [seen])
+    assert penalty.item() == pytest.approx(25.0)
+    penalty.backward()
+    torch.testing.assert_close(weight.grad, 2 * weight.detach())
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

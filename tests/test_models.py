@@ -11,8 +11,8 @@ import torch
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.models import build_generator, features
-from bonsaigan.models.fastgan import FastGanGenerator, count_doublings
-from bonsaigan.models.projected import ProjectedDiscriminator
+from bonsaigan.models.fastgan import FastGanGenerator, count_doublings, gated, upsampled_conv
+from bonsaigan.models.projected import ProjectedDiscriminator, SpectralConv2d
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,62 @@ def test_other_weights_than_the_pinned_ones_are_not_even_unpickled(
     with pytest.raises(BonsaiganError, match="SHA-256"):
         features.load("efficientnet-lite0")
     assert hashlib.sha256(path.read_bytes()).hexdigest() != features.SPECS["efficientnet-lite0"].sha256
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 5), (4, 6), (3, 16)])
+def test_one_transposed_convolution_equals_upsampling_and_convolution(shape: tuple[int, int]) -> None:
+    x = torch.randn(2, 6, *shape, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(4, 6, 3, 3, dtype=torch.double, requires_grad=True)
+    doubled = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    expected = torch.nn.functional.conv2d(doubled, weight, padding=1)
+    torch.testing.assert_close(upsampled_conv(x, weight), expected)
+    against = torch.randn_like(expected)
+    found = torch.autograd.grad(upsampled_conv(x, weight), (x, weight), against)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, (x, weight), against))
+
+
+def test_the_written_out_gate_is_torchs() -> None:
+    x = torch.randn(2, 6, 3, 3)
+    torch.testing.assert_close(gated(x), torch.nn.functional.glu(x, dim=1))
+
+
+def test_spectral_norm_equals_torchs_in_value_and_gradient() -> None:
+    torch.manual_seed(0)
+    ours = SpectralConv2d(5, 7, kernel=4, stride=2, padding=1, bias=True)
+    theirs = torch.nn.Conv2d(5, 7, 4, stride=2, padding=1)
+    theirs.load_state_dict({k: ours.state_dict()[k] for k in ("weight", "bias")})
+    for _ in range(200):
+        ours._iterate()
+    ours.eval()
+    x = torch.randn(3, 5, 8, 8)
+    weight = theirs.weight / torch.linalg.matrix_norm(theirs.weight.flatten(1), 2)
+    expected = torch.nn.functional.conv2d(x, weight, theirs.bias, stride=2, padding=1)
+    torch.testing.assert_close(ours(x), expected, atol=1e-5, rtol=1e-4)
+    against = torch.randn_like(expected)
+    (ours(x) * against).sum().backward()
+    (expected * against).sum().backward()
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ours.bias.grad, theirs.bias.grad)  # pyright: ignore
+
+
+def test_the_power_iteration_moves_only_while_the_weight_is_trained() -> None:
+    layer = SpectralConv2d(3, 4, kernel=3, bias=False)
+    before = layer.left.clone()
+    layer.weight.requires_grad_(False)
+    layer(torch.randn(1, 3, 8, 8))
+    assert torch.equal(layer.left, before)
+    layer.weight.requires_grad_(True)
+    layer(torch.randn(1, 3, 8, 8))
+    assert not torch.equal(layer.left, before)
+
+
+def test_bfloat16_features_stay_close() -> None:
+    network = features.load("efficientnet-lite0")
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        exact = network.stages(images)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rounded = network.stages(images)
+    for a, b in zip(exact, rounded):
+        assert b.dtype == torch.bfloat16
+        assert (a - b.float()).norm() < 0.1 * a.norm()

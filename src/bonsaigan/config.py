@@ -123,6 +123,8 @@ class OptimizerConfig:
     """Decay of the first moment, 0 to 1."""
     beta2: float = 0.99
     """Decay of the second moment, 0 to 1."""
+    first_beta2: float | None = None
+    """Its value at the start, if it moves: with the learning rate, to `beta2` at the end of the budget."""
     epsilon: float = 1e-8
     """Added to the root of the second moment."""
     final_lr_share: float = 1.0
@@ -131,8 +133,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _check_range("--lr", self.generator_lr, 0.0, 1.0, above=True)
         _check_range("--lr", self.discriminator_lr, 0.0, 1.0, above=True)
-        for name in ("beta1", "beta2"):
-            _check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("beta1", "beta2", "first_beta2"):
+            if getattr(self, name) is not None:
+                _check_range(name, getattr(self, name), 0.0, 1.0)
         _check_range("final_lr_share", self.final_lr_share, 0.0, 1.0)
 
 
@@ -153,6 +156,20 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PenaltyConfig:
+    """Zero-centred gradient penalties on real and on generated pictures, on every step."""
+
+    gamma: float = 0.0
+    """Weight at the start of the budget; 0 is without."""
+    final_share: float = 1.0
+    """Share of the weight left at the end of the budget."""
+
+    def __post_init__(self) -> None:
+        _check_range("penalty.gamma", self.gamma, 0.0, 1e6)
+        _check_range("penalty.final_share", self.final_share, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A run, fully resolved."""
 
@@ -170,6 +187,8 @@ class TrainConfig:
     """Shape of the networks."""
     optimizer: OptimizerConfig
     """Settings of Adam."""
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    """Gradient penalties."""
     augment: tuple[str, ...] = ()
     """Differentiable augmentations, in order: see `training/augment.py`."""
     ema_kimg: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from bonsaigan.errors import ConfigError
@@ -11,8 +12,13 @@ if TYPE_CHECKING:
 
     from bonsaigan.config import NetworkConfig, Size
 
-GENERATORS = ("article", "fastgan")
-"""Families of generators that `build_generator` knows."""
+GENERATORS = {
+    "article": ("article", "ArticleGenerator"),
+    "dcgan": ("dcgan", "DcganGenerator"),
+    "fastgan": ("fastgan", "FastGanGenerator"),
+    "r3gan": ("r3gan", "R3ganGenerator"),
+}
+"""Families of generators that `build_generator` knows: module and class of each."""
 
 
 def build_generator(family: str, *, network: NetworkConfig, size: Size, channels: int) -> nn.Module:
@@ -21,12 +27,8 @@ def build_generator(family: str, *, network: NetworkConfig, size: Size, channels
     Raises:
         ConfigError: `family` is unknown.
     """
-    if family == "article":
-        from bonsaigan.models.article import ArticleGenerator
-
-        return ArticleGenerator(latent=network.latent, width=network.width, size=size, channels=channels)
-    if family == "fastgan":
-        from bonsaigan.models.fastgan import FastGanGenerator
-
-        return FastGanGenerator(latent=network.latent, width=network.width, size=size, channels=channels)
-    raise ConfigError(f"generator family {family!r}: expected one of {', '.join(GENERATORS)}")
+    if family not in GENERATORS:
+        raise ConfigError(f"generator family {family!r}: expected one of {', '.join(GENERATORS)}")
+    module, name = GENERATORS[family]
+    kind = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return kind(latent=network.latent, width=network.width, size=size, channels=channels)

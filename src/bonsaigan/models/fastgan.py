@@ -18,6 +18,8 @@ from bonsaigan.config import Size
 
 SHORTEST_START = 4
 """The start grid's shorter side is this or the next size up that the picture's size allows."""
+SMALL_MAP = 16
+"""Below so many pixels a map is so small that making another kernel costs more than it saves."""
 EXCITE_LEVELS = 2
 """Skip-layer excitation reaches over this many doublings."""
 
@@ -61,7 +63,7 @@ class FastGanGenerator(nn.Module):
         # differs: the latent is brought to a fixed length, as StyleGAN does; only its direction matters.
         z = functional.normalize(z, dim=1) * self.latent**0.5
         grid = self.start(z).view(len(z), self.rows, self.columns, -1).permute(0, 3, 1, 2)
-        maps = [functional.glu(self.start_norm(grid), dim=1)]
+        maps = [gated(self.start_norm(grid))]
         for number, level in enumerate(self.levels, start=1):
             x = level(maps[-1])
             if number >= EXCITE_LEVELS:
@@ -79,8 +81,7 @@ class Level(nn.Module):
         self.norm = nn.BatchNorm2d(out * 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
-        return functional.glu(self.norm(self.conv(x)), dim=1)
+        return gated(self.norm(upsampled_conv(x, self.conv.weight)))
 
 
 class Excitation(nn.Module):
@@ -94,6 +95,38 @@ class Excitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.silu(self.conv(functional.adaptive_avg_pool2d(x, 4)))
         return torch.sigmoid(self.gate(x))
+
+
+def gated(x: Tensor) -> Tensor:
+    """Gated linear unit over the channels: the first half, weighed by the sigmoid of the second.
+
+    Written out, since the gradient of torch's own makes the batch norm before it three times slower on a CPU.
+    """
+    values, gates = x.chunk(2, dim=1)
+    return values * torch.sigmoid(gates)
+
+
+def upsampled_conv(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest upsampling to twice the side, then a 3x3 convolution with zeros around.
+
+    Of the nine pixels under the kernel, those that come from one small pixel meet the sum of their weights.
+    That is a transposed convolution of stride 2 with a 4x4 kernel: the same numbers at 4/9 of the work.
+
+    Args:
+        x: float (B, C, H, W).
+        weight: float (D, C, 3, 3).
+
+    Returns:
+        float (B, D, 2H, 2W).
+    """
+    if x.shape[2] * x.shape[3] <= SMALL_MAP:
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return functional.conv2d(x, weight, padding=1)
+    flipped = weight.flip(2, 3).transpose(0, 1)
+    corners = ((left, 1 - left, top, 1 - top) for left in (0, 1) for top in (0, 1))
+    spread = sum(functional.pad(flipped, corner) for corner in corners)
+    assert isinstance(spread, Tensor)
+    return functional.conv_transpose2d(x, spread, stride=2, padding=1)
 
 
 def count_doublings(size: Size) -> int:

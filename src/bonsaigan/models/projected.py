@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
 from bonsaigan.config import Size
 from bonsaigan.models import features
@@ -22,6 +21,8 @@ STRIDE_PX = 32
 LOGIT_GAIN = 0.1
 """The last layer sees thousands of inputs: at full gain a handful of steps puts every picture beyond the
 hinge's margin, and the discriminator stops learning (benchmarks/LOG.md)."""
+INITIAL_ITERATIONS = 15
+"""Steps of the power iteration before training."""
 GRID = 4
 """A head stops halving when a map's shorter side is this."""
 
@@ -88,6 +89,46 @@ class ProjectedDiscriminator(nn.Module):
         return ("features.",)
 
 
+class SpectralConv2d(nn.Conv2d):
+    """A convolution whose weight has a largest singular value of 1 (Miyato et al., "Spectral Normalization
+    for Generative Adversarial Networks", ICLR 2018).
+
+    The result is divided instead of the weight: the same function, without a second copy of every weight.
+    One step of the power iteration is taken whenever the weight is being trained.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def __init__(
+        self, channels: int, out: int, *, kernel: int, stride: int = 1, padding: int = 0, bias: bool
+    ):
+        super().__init__(channels, out, kernel, stride=stride, padding=padding, bias=bias)
+        self.register_buffer("left", functional.normalize(torch.randn(out), dim=0))
+        self.register_buffer("right", functional.normalize(torch.randn(kernel * kernel * channels), dim=0))
+        for _ in range(INITIAL_ITERATIONS):
+            self._iterate()
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training and self.weight.requires_grad:
+            self._iterate()
+        # The vectors are constants of the gradient, and the next step may change them in place.
+        norm = self.left.clone() @ self._matrix(self.weight) @ self.right.clone()
+        bias = None if self.bias is None else self.bias * norm
+        return functional.conv2d(input, self.weight, bias, self.stride, self.padding) / norm
+
+    @torch.no_grad()
+    def _iterate(self) -> None:
+        matrix = self._matrix(self.weight)
+        self.right.copy_(functional.normalize(self.left @ matrix, dim=0))
+        self.left.copy_(functional.normalize(matrix @ self.right, dim=0))
+
+    @staticmethod
+    def _matrix(weight: Tensor) -> Tensor:
+        """(out, kernel · kernel · in): a view where the weight lies channels-last."""
+        return weight.permute(0, 2, 3, 1).flatten(1)
+
+
 def as_rgb(images: Tensor) -> Tensor:
     """Any picture as the frozen network takes it.
 
@@ -115,10 +156,10 @@ def _head(width: int, side: int) -> nn.Module:
         wider = min(2 * width, 256)
         # differs: no batch norm. Real and generated pictures go through the heads together, and a norm over
         # that mixture would tell them apart by their company.
-        down = nn.Conv2d(width, wider, kernel_size=4, stride=2, padding=1)
-        layers += [spectral_norm(down), nn.LeakyReLU(0.2)]
+        down = SpectralConv2d(width, wider, kernel=4, stride=2, padding=1, bias=True)
+        layers += [down, nn.LeakyReLU(0.2, inplace=True)]
         width, side = wider, side // 2
-    layers.append(spectral_norm(nn.Conv2d(width, 1, kernel_size=GRID, bias=False)))
+    layers.append(SpectralConv2d(width, 1, kernel=GRID, bias=False))
     return nn.Sequential(*layers)
 
 

@@ -26,6 +26,7 @@ from bonsaigan.training import checkpoint
 from bonsaigan.training.augment import augment
 from bonsaigan.training.checkpoint import Progress
 from bonsaigan.training.ema import GeneratorEma
+from bonsaigan.training.losses import zero_centred_penalty
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import Recipe, find
 
@@ -64,6 +65,7 @@ class Trainer:
         self.discriminator_adam = self.recipe.optimizer(self.judged, settings, settings.discriminator_lr)
         self.ema = GeneratorEma(self.generator, half_life_kimg=config.ema_kimg)
         self.progress = Progress()
+        self.gamma = config.penalty.gamma
 
     # -----------------------------------------------------------------------------------------------------
     # One step: the discriminator learns to tell real from generated, then the generator learns to be taken
@@ -81,19 +83,28 @@ class Trainer:
         config, recipe = self.config, self.recipe
         seed_all(config.seed, STEP_STREAM, self.progress.step)
         half = round(config.batch * recipe.real_share)
+        penalised = config.penalty.gamma > 0
 
         # --- look at real and at generated pictures
-        self._train_discriminator(True)
         with self._arithmetic():
-            with torch.no_grad():
-                view_real = self._view(self._real(pictures, half))
             with contextlib.nullcontext() if recipe.share_fakes else torch.no_grad():
-                view_fake = self._view(self._fake(half))
+                fake = self._fake(half)
+            view_real, view_fake = self._view(self._real(pictures, half)), self._view(fake)
 
             # --- the discriminator's turn
-            both = [torch.cat((real, fake.detach())) for real, fake in zip(view_real, view_fake)]
-            logits_real, logits_fake = zip(*(s.split(half) for s in recipe.judge(self.discriminator, both)))
+            self._train_discriminator(True)
+            seen_real, seen_fake = (
+                [scale.detach().requires_grad_(penalised) for scale in view]
+                for view in (view_real, view_fake)
+            )
+            logits_real, logits_fake = recipe.judge_both(self.discriminator, seen_real, seen_fake)
             loss_discriminator = recipe.loss.discriminator(logits_real, logits_fake)
+        if penalised:
+            r1, r2 = (
+                zero_centred_penalty(logits_real, seen_real),
+                zero_centred_penalty(logits_fake, seen_fake),
+            )
+            loss_discriminator = loss_discriminator + self.gamma / 2 * (r1 + r2)
         self._descend(self.discriminator_adam, loss_discriminator, "discriminator")
 
         # --- the generator's turn
@@ -101,7 +112,8 @@ class Trainer:
         with self._arithmetic():
             if not recipe.share_fakes:
                 view_fake = self._view(self._fake(config.batch))
-            loss_generator = recipe.loss.generator(recipe.judge(self.discriminator, view_fake))
+            against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
+            loss_generator = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
         self._descend(self.generator_adam, loss_generator, "generator")
 
         # --- the average follows
@@ -126,16 +138,19 @@ class Trainer:
         self.discriminator.train()
         return share
 
-    def set_learning_rates(self) -> None:
-        """Linear decay towards the end of the budget."""
-        settings = self.config.optimizer
-        share = 1 - (1 - settings.final_lr_share) * min(1.0, self.progress.done_share(self.config.budget))
+    def anneal(self) -> None:
+        """Bring learning rates, β₂ and γ to where they belong at this share of the budget, linearly."""
+        settings, penalty = self.config.optimizer, self.config.penalty
+        done = min(1.0, self.progress.done_share(self.config.budget))
+        first_beta2 = settings.beta2 if settings.first_beta2 is None else settings.first_beta2
         for adam, rate in (
             (self.generator_adam, settings.generator_lr),
             (self.discriminator_adam, settings.discriminator_lr),
         ):
             for group in adam.param_groups:
-                group["lr"] = rate * share
+                group["lr"] = rate * _between(1.0, settings.final_lr_share, done)
+                group["betas"] = (settings.beta1, _between(first_beta2, settings.beta2, done))
+        self.gamma = penalty.gamma * _between(1.0, penalty.final_share, done)
 
     def save(self, folder: Path) -> None:
         """Write the full state; see `checkpoint.save`."""
@@ -220,7 +235,7 @@ def fit(
     with stop_signals() as stop, monitor.showing(trainer):
         while not stop and progress.done_share(config.budget) < 1.0 and not monitor.out_of_patience(progress):
             started = time.monotonic()
-            trainer.set_learning_rates()
+            trainer.anneal()
             stats = trainer.step(pictures)
             progress.train_sec += time.monotonic() - started
             monitor.step(trainer, stats)
@@ -251,6 +266,10 @@ def share_taken_for_real(logits: Sequence[Tensor]) -> float:
     """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
     mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
     return (mean > 0).float().mean().item()
+
+
+def _between(first: float, last: float, share: float) -> float:
+    return first + (last - first) * share
 
 
 def seed_all(seed: int, stream: int, step: int) -> None:

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from bonsaigan.config import Budget, DataConfig, NetworkConfig, OptimizerConfig, Size, TrainConfig
+from bonsaigan.config import (
+    Budget,
+    DataConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    PenaltyConfig,
+    Size,
+    TrainConfig,
+)
 from bonsaigan.errors import ConfigError
 from bonsaigan.models import build_generator
 from bonsaigan.training import losses
@@ -34,6 +42,8 @@ class Defaults:
     """Differentiable augmentations."""
     ema_kimg: float
     """Half-life of the generator's average."""
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    """Gradient penalties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,8 @@ class Recipe:
     """Both players see the same generated pictures, so that they are drawn once a step."""
     split_view: bool = False
     """The discriminator has a frozen `view` whose result both players can share."""
+    judge_apart: bool = False
+    """Real and generated pictures go through the discriminator apart, for its batch norms."""
     resample: Literal["antialias", "bilinear"] = "antialias"
     """How the pictures are resized."""
     fit: Literal["crop", "pad", "squash"] = "crop"
@@ -82,6 +94,16 @@ class Recipe:
     def judge(self, discriminator: nn.Module, view: list[Tensor]) -> list[Tensor]:
         """Logits of each scale, (B, patches)."""
         return discriminator(view) if self.split_view else [discriminator(view[0]).view(-1, 1)]
+
+    def judge_both(
+        self, discriminator: nn.Module, real: list[Tensor], fake: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits of each scale of the views of as many real as generated pictures."""
+        if self.judge_apart:
+            return self.judge(discriminator, real), self.judge(discriminator, fake)
+        both = self.judge(discriminator, [torch.cat(pair) for pair in zip(real, fake)])
+        halves = [scale.split(len(real[0])) for scale in both]
+        return [h[0] for h in halves], [h[1] for h in halves]
 
 
 def find(name: str) -> Recipe:
@@ -108,6 +130,7 @@ def default_config(recipe: Recipe, size: Size, *, channels: int = 3, pictures: i
         batch=defaults.batch,
         network=defaults.network,
         optimizer=defaults.optimizer,
+        penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
     )
@@ -138,6 +161,50 @@ def _projected_discriminator(config: TrainConfig) -> nn.Module:
     from bonsaigan.models.projected import ProjectedDiscriminator
 
     return ProjectedDiscriminator(
+        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
+    )
+
+
+def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
+    return Defaults(
+        batch=16,
+        network=NetworkConfig(latent=100, width=512, discriminator_width=64),
+        optimizer=OptimizerConfig(generator_lr=2e-4, discriminator_lr=2e-4, beta1=0.5, beta2=0.999),
+        augment=("flip", "colour", "translation"),
+        ema_kimg=1.0,
+    )
+
+
+def _dcgan_discriminator(config: TrainConfig) -> nn.Module:
+    from bonsaigan.models.dcgan import DcganDiscriminator
+
+    return DcganDiscriminator(
+        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
+    )
+
+
+def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
+    return Defaults(
+        batch=16,
+        network=NetworkConfig(latent=64, width=256, discriminator_width=256),
+        optimizer=OptimizerConfig(
+            generator_lr=2e-4,
+            discriminator_lr=2e-4,
+            beta1=0.0,
+            first_beta2=0.9,
+            beta2=0.99,
+            final_lr_share=0.25,
+        ),
+        augment=("flip", "colour", "translation"),
+        ema_kimg=1.0,
+        penalty=PenaltyConfig(gamma=1.0, final_share=0.1),
+    )
+
+
+def _r3gan_discriminator(config: TrainConfig) -> nn.Module:
+    from bonsaigan.models.r3gan import R3ganDiscriminator
+
+    return R3ganDiscriminator(
         width=config.network.discriminator_width, size=config.data.size, channels=config.channels
     )
 
@@ -176,6 +243,29 @@ RECIPES = {
             optimizer=_adam,
             share_fakes=True,
             split_view=True,
+        ),
+        Recipe(
+            name="r3gan",
+            summary="no pretrained network, for pictures that are nothing like photographs; slower",
+            source="Huang et al., The GAN is dead; long live the GAN!, 2024",
+            family="r3gan",
+            defaults=_r3gan_defaults,
+            discriminator=_r3gan_discriminator,
+            loss=losses.RELATIVISTIC,
+            optimizer=_adam,
+            share_fakes=True,
+        ),
+        Recipe(
+            name="dcgan",
+            summary="the 2015 classic with augmentation and an average: small, quick steps",
+            source="Radford et al., DCGAN, 2016; Zhao et al., DiffAugment, 2020",
+            family="dcgan",
+            defaults=_dcgan_defaults,
+            discriminator=_dcgan_discriminator,
+            loss=losses.CROSS_ENTROPY,
+            optimizer=_adam,
+            share_fakes=True,
+            judge_apart=True,
         ),
         Recipe(
             name="article",

@@ -1,0 +1,143 @@
+"""The two networks of R3GAN (Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline",
+NeurIPS 2024), scaled for small sets and small machines.
+
+Residual networks without any normalisation. A block is a 1x1 convolution that widens, a grouped 3x3
+convolution and a 1x1 convolution that narrows; the last starts at zero, so that a block begins as the
+identity (Zhang et al., "Fixup Initialization", ICLR 2019). Both networks have a grid of 4 cells a side at
+their ends: the generator learns it as a basis, the discriminator reads it with one weight a cell.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bonsaigan.config import Size
+from bonsaigan.models.fastgan import count_doublings
+
+NARROWEST = 32
+"""Fewest channels of any level."""
+WIDENING = 2
+GROUP_WIDTH = 16
+"""Channels that a grouped convolution sees at once (section 4 of the paper)."""
+SLOPE = 0.2
+GAIN = math.sqrt(2 / (1 + SLOPE**2))
+"""Keeps the variance through a LeakyReLU of that slope (He et al. 2015)."""
+BLOCKS = 2
+"""Residual blocks a level."""
+
+
+class R3ganGenerator(nn.Module):
+    """Latent vectors to pictures."""
+
+    def __init__(self, *, latent: int, width: int, size: Size, channels: int = 3):
+        """
+        Args:
+            latent: length of a latent vector.
+            width: channels of the start grid; they halve with every doubling of the side, from the second on.
+            size: size of the pictures.
+            channels: channels of the pictures.
+        """
+        super().__init__()
+        self.latent, self.size, self.channels = latent, size, channels
+        doublings = count_doublings(size)
+        grid = (size.height_px >> doublings, size.width_px >> doublings)
+        widths = _widths(width, doublings)
+        self.basis = nn.Parameter(torch.randn(width, *grid))
+        self.start = _linear(nn.Linear(latent, width, bias=False), gain=1.0)
+        self.levels = nn.ModuleList(_blocks(w) for w in widths)
+        self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
+        self.to_picture = _linear(nn.Conv2d(widths[-1], channels, 1), gain=1.0)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Draw one picture for each latent vector.
+
+        Args:
+            z: float (B, latent), drawn from a standard normal distribution.
+
+        Returns:
+            Pictures, float (B, C, H, W), not bounded: most values lie in [-1, 1].
+        """
+        x = self.levels[0](self.start(z)[:, :, None, None] * self.basis)
+        for change, level in zip(self.changes, self.levels[1:]):
+            # differs: bilinear, [1, 3, 3, 1]; the paper's [1, 2, 1] shifts pictures by half a pixel a level.
+            x = functional.interpolate(change(x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = level(x)
+        return self.to_picture(x).float()
+
+
+class R3ganDiscriminator(nn.Module):
+    """Pictures to logits: the generator's mirror image."""
+
+    def __init__(self, *, width: int, size: Size, channels: int = 3):
+        """
+        Args:
+            width: channels of the last grid; the finer levels have as many as the generator's.
+            size: size of the pictures.
+            channels: channels of the pictures.
+        """
+        super().__init__()
+        halvings = count_doublings(size)
+        grid = (size.height_px >> halvings, size.width_px >> halvings)
+        widths = _widths(width, halvings)[::-1]
+        self.from_picture = _linear(nn.Conv2d(channels, widths[0], 1), gain=1.0)
+        self.levels = nn.ModuleList(_blocks(w) for w in widths)
+        self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
+        self.basis = _linear(nn.Conv2d(width, width, grid, groups=width, bias=False), gain=1.0)
+        self.logit = _linear(nn.Linear(width, 1, bias=False), gain=1.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score pictures, float (B, C, H, W) in [-1, 1]: logits, float32 (B, 1)."""
+        x = self.levels[0](self.from_picture(images))
+        for change, level in zip(self.changes, self.levels[1:]):
+            x = level(change(halved(x)))
+        return self.logit(self.basis(x).flatten(1)).float()
+
+
+class Block(nn.Module):
+    """Widen, mix neighbours within groups, narrow, and add to what came in."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        inner = channels * WIDENING
+        self.widen = _linear(nn.Conv2d(channels, inner, 1), gain=GAIN)
+        groups = inner // GROUP_WIDTH
+        self.mix = _linear(nn.Conv2d(inner, inner, 3, padding=1, groups=groups), gain=GAIN)
+        self.narrow = _linear(nn.Conv2d(inner, channels, 1, bias=False), gain=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.leaky_relu(self.widen(x), SLOPE)
+        y = functional.leaky_relu(self.mix(y), SLOPE)
+        return x + self.narrow(y)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Blur with [1, 2, 1] both ways and keep every second pixel: float (B, C, H, W) → (B, C, H/2, W/2)."""
+    # Two means of neighbours: with one step of two pixels and one of one, they are the filter and the stride.
+    padded = functional.pad(x, (1, 0, 1, 0), mode="replicate")
+    return functional.avg_pool2d(functional.avg_pool2d(padded, 2, stride=1), 2)
+
+
+def _widths(width: int, doublings: int) -> list[int]:
+    return [max(width >> max(0, level - 1), NARROWEST) for level in range(doublings + 1)]
+
+
+def _blocks(channels: int) -> nn.Sequential:
+    return nn.Sequential(*(Block(channels) for _ in range(BLOCKS)))
+
+
+def _change(channels: int, out: int) -> nn.Module:
+    return nn.Identity() if channels == out else _linear(nn.Conv2d(channels, out, 1, bias=False), gain=1.0)
+
+
+def _linear(layer: nn.Conv2d | nn.Linear, *, gain: float) -> nn.Conv2d | nn.Linear:
+    """Initial values: N(0, gain² / fan-in) (He et al. 2015), bias 0."""
+    fan_in = layer.weight[0].numel()
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
