@@ -1,32 +1,39 @@
 """The baseline: the article's procedure as a Keras 3 program on TensorFlow, as its reader would have it.
 
-    pip install 'bonsaigan[bench]'
-    python benchmarks/article_keras.py --data PHOTOS --steps 3000 --out results/article_keras
+    python benchmarks/article_keras.py --data PHOTOS --at 600 3600 --out DIR
+    python benchmarks/article_keras.py --data PHOTOS --steps 3000 --out DIR
 
-PHOTOS is a folder of pictures, or a .npy file of uint8 (N, 64, 64, 3). It shares no code with the package.
-In --out it leaves `steps.json` (seconds of every step, losses, versions, machine) and, at the chosen steps,
-`samples-STEP.npz` (500 pictures, uint8) to score and `grid-STEP.png` to look at.
+PHOTOS is a .npy file of uint8 (N, 64, 64, 3), or a folder of pictures. DIR gets what every rival leaves
+(`rivals/_protocol.py`). It shares no code with the package; `rivals/README.md` tells how to make its
+environment.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import importlib
 import os
-import platform
-import statistics
+import sys
 import time
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+sys.path.insert(0, str(Path(__file__).parent))
+from rivals import _protocol
 
-import keras
-from keras import layers
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+IMPORTS_BEGAN_SEC = time.perf_counter()
+
+try:
+    import keras
+    from keras import layers
+except ImportError as error:
+    raise SystemExit(_protocol.missing(error)) from error
 
 LATENT, SIDE_PX, BATCH = 100, 64, 32
+LEARNING_RATE, BETA_1 = 2e-4, 0.5
+SUMMARY, DRAW_BATCH = 50, 50
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
@@ -97,10 +104,8 @@ class Article:
         return float(((probabilities > 0.5) == (label > 0.5)).mean())
 
 
-def load_pictures(path: Path) -> np.ndarray:
+def load_folder(path: Path) -> np.ndarray:
     """Pictures as uint8 (N, 64, 64, 3): squashed with bilinear interpolation, as the article does."""
-    if path.suffix == ".npy":
-        return np.load(path)
     from PIL import Image
 
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -115,111 +120,76 @@ def load_pictures(path: Path) -> np.ndarray:
     return np.stack(pictures)
 
 
-@dataclass
-class Record:
-    """What `steps.json` holds."""
+class Reader:
+    """The procedure as the protocol uses it: batches of real pictures and latents in, pictures out."""
 
-    pictures: int
-    seed: int
-    machine: str = field(default_factory=lambda: f"{platform.machine()}, {os.cpu_count()} CPUs")
-    threads: str = field(default_factory=lambda: os.environ.get("OMP_NUM_THREADS", "all"))
-    backend: str = field(default_factory=keras.backend.backend)
-    keras: str = keras.__version__
-    median_step_sec: float = 0.0
-    step_sec: list[float] = field(default_factory=list)
-    loss_discriminator: list[float] = field(default_factory=list)
-    loss_generator: list[float] = field(default_factory=list)
-    summaries: list[dict[str, float]] = field(default_factory=list)
+    def __init__(self, article: Article, pictures: np.ndarray, asked: _protocol.Asked) -> None:
+        self.article = article
+        self.rng = np.random.default_rng(asked.seed)
+        scaled = pictures.astype(np.float32) / 255.0
+        self.low, self.high = float(scaled.min()), float(scaled.max())
+        self.pictures = (scaled - self.low) / (self.high - self.low) * 2.0 - 1.0
+        self.latents = _latents(np.random.default_rng(0), asked.samples)
+        self.losses = (0.0, 0.0)
 
-    def write(self, path: Path) -> None:
-        self.median_step_sec = statistics.median(self.step_sec)
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+    def step(self) -> None:
+        real = self._real(BATCH // 2)
+        self.losses = self.article.step(real, _latents(self.rng, BATCH // 2), _latents(self.rng, BATCH))
 
+    def draw(self) -> np.ndarray:
+        """Pictures of the same latents each time, scaled back from the generator's [-1, 1]."""
+        starts = range(0, len(self.latents), DRAW_BATCH)
+        generate = self.article.generator.predict_on_batch
+        parts = [generate(self.latents[start : start + DRAW_BATCH]) for start in starts]
+        shares = (np.concatenate(parts) + 1.0) / 2.0
+        return _protocol.to_uint8(shares * (self.high - self.low) + self.low)
 
-def train(args: argparse.Namespace) -> None:
-    """Run the article's procedure for the given steps or minutes."""
-    keras.utils.set_random_seed(args.seed)
-    rng = np.random.default_rng(args.seed)
-    pictures = load_pictures(args.data).astype(np.float32) / 255.0
-    low, high = float(pictures.min()), float(pictures.max())
-    pictures = (pictures - low) / (high - low) * 2.0 - 1.0
-    print("pictures", pictures.shape)
-    article = Article(build_generator(), build_discriminator())
-    article.generator.summary()
-    article.discriminator.summary()
-    record = Record(pictures=len(pictures), seed=args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
-    started, step = time.monotonic(), 0
-    while step < args.steps and time.monotonic() - started < args.minutes * 60:
-        real = pictures[rng.choice(len(pictures), BATCH // 2, replace=True)]
-        began = time.perf_counter()
-        loss_d, loss_g = article.step(real, _latents(rng, BATCH // 2), _latents(rng, BATCH))
-        record.step_sec.append(time.perf_counter() - began)
-        record.loss_discriminator.append(loss_d)
-        record.loss_generator.append(loss_g)
-        step += 1
-        if step % args.summary_every == 0:
-            summarise(article, pictures, rng, step, record)
-        if step in args.samples_at:
-            write_samples(article.generator, step, args, (low, high))
-    if step not in args.samples_at:
-        write_samples(article.generator, step, args, (low, high))
-    record.write(args.out / "steps.json")
-    print(f"{step} steps, median {record.median_step_sec:.2f} s a step")
+    def progress(self) -> dict[str, float]:
+        """The article's performance summary: the discriminator's accuracy on 50 real and on 50 generated."""
+        fake = self.article.generator.predict_on_batch(_latents(self.rng, SUMMARY))
+        return {
+            "loss_discriminator": self.losses[0],
+            "loss_generator": self.losses[1],
+            "accuracy_real": self.article.accuracy(self._real(SUMMARY), 1.0),
+            "accuracy_fake": self.article.accuracy(fake, 0.0),
+        }
 
-
-def summarise(
-    article: Article, pictures: np.ndarray, rng: np.random.Generator, step: int, record: Record
-) -> None:
-    """The article's performance summary: the discriminator's accuracy on 50 real and 50 generated."""
-    real = pictures[rng.choice(len(pictures), 50, replace=True)]
-    fake = article.generator.predict_on_batch(_latents(rng, 50))
-    summary = {
-        "step": step,
-        "accuracy_real": article.accuracy(real, 1.0),
-        "accuracy_fake": article.accuracy(fake, 0.0),
-    }
-    record.summaries.append(summary)
-    print(
-        f"step {step}: losses {record.loss_discriminator[-1]:.3f} and {record.loss_generator[-1]:.3f}, "
-        f"accuracy on real {summary['accuracy_real']:.0%}, on generated {summary['accuracy_fake']:.0%}"
-    )
-
-
-def write_samples(
-    generator: keras.Sequential, step: int, args: argparse.Namespace, limits: tuple[float, float]
-) -> None:
-    """500 pictures to score, always of the same latents, and the first six as the article's 2×3 figure."""
-    from PIL import Image
-
-    latents = _latents(np.random.default_rng(0), args.samples)
-    parts = [generator.predict_on_batch(latents[n : n + 50]) for n in range(0, len(latents), 50)]
-    scaled = (np.concatenate(parts) + 1.0) / 2.0 * (limits[1] - limits[0]) + limits[0]
-    images = np.rint(scaled * 255.0).clip(0, 255).astype(np.uint8)
-    np.savez_compressed(args.out / f"samples-{step:06d}.npz", images=images, step=step)
-    if len(images) >= 6:
-        grid = np.concatenate([np.concatenate(list(images[n : n + 3]), axis=1) for n in (0, 3)])
-        Image.fromarray(grid).save(args.out / f"grid-{step:06d}.png")
+    def _real(self, count: int) -> np.ndarray:
+        return self.pictures[self.rng.choice(len(self.pictures), count, replace=True)]
 
 
 def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Read the command line and run the article's procedure."""
+    import_sec = time.perf_counter() - IMPORTS_BEGAN_SEC
+    asked = _protocol.asked(_protocol.parser(__doc__).parse_args())
+    keras.utils.set_random_seed(asked.seed)
+    pictures = load_folder(asked.data) if asked.data.is_dir() else _protocol.load_pictures(asked.data)
+    if pictures.shape[1:3] != (SIDE_PX, SIDE_PX):
+        raise SystemExit(f"--data {asked.data}: the article's networks are for {SIDE_PX}x{SIDE_PX} pictures")
+    article = Article(build_generator(), build_discriminator())
+    about = _protocol.About(
+        method="article_keras",
+        import_sec=import_sec,
+        parameters={net.name: net.count_params() for net in (article.generator, article.discriminator)},
+        versions={"keras": keras.__version__, keras.backend.backend(): _backend_version()},
+        settings={
+            "pictures": list(pictures.shape),
+            "batch": BATCH,
+            "latent": LATENT,
+            "learning_rate": LEARNING_RATE,
+            "beta_1": BETA_1,
+            "draws_with": "the generator",
+        },
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, or .npy file")
-    parser.add_argument("--steps", type=int, default=3000, help="training steps")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--samples-at", type=int, nargs="*", default=[500, 1000, 2000, 3000], metavar="STEP")
-    parser.add_argument("--samples", type=int, default=500, help="pictures in each samples file")
-    parser.add_argument("--summary-every", type=int, default=100, metavar="STEPS")
-    parser.add_argument("--seed", type=int, default=0)
-    train(parser.parse_args())
+    _protocol.run(Reader(article, pictures, asked), asked, about)
 
 
 def _adam() -> keras.optimizers.Adam:
-    return keras.optimizers.Adam(learning_rate=2e-4, beta_1=0.5)
+    return keras.optimizers.Adam(learning_rate=LEARNING_RATE, beta_1=BETA_1)
+
+
+def _backend_version() -> str:
+    return importlib.import_module(keras.backend.backend()).__version__
 
 
 def _latents(rng: np.random.Generator, count: int) -> np.ndarray:
