@@ -21,6 +21,7 @@ from bonsaigan import runs
 from bonsaigan.errors import CheckpointError, RunError, TrainingError
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.loop import Trainer
+from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.session import Wishes
 
 
@@ -63,12 +64,37 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
         assert torch.equal(a[name], b[name]), name
 
 
-@pytest.mark.parametrize("recipe", ["projected", "article"])
-def test_two_steps_and_two_more_are_four(photos: Path, recipe: str) -> None:
-    whole = session.start(session.plan(str(photos), tiny(recipe=recipe)), run="whole")
-    session.start(session.plan(str(photos), tiny(recipe=recipe, steps=2)), run="halves")
-    halves = session.resume("halves", budget=runs.read_config(whole).budget)
-    assert_equal(weights(whole), weights(halves))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_steps_and_two_more_are_four(photos: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = session.plan(str(photos), tiny(recipe=recipe))
+    whole = session.start(plan, run="whole")
+    step = Trainer.step
+
+    def stop_at_two(trainer: Trainer, pictures: np.ndarray) -> object:
+        if trainer.progress.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, pictures)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "step", stop_at_two)
+        session.start(plan, run="halves")
+    assert checkpoint.load(Path("runs/halves/checkpoint"))[1].step == 2
+    session.resume("halves")
+    assert_equal(weights(whole), weights(Path("runs/halves")))
+
+
+def test_settings_move_over_the_budget(photos: Path) -> None:
+    plan = session.plan(str(photos), tiny(recipe="r3gan", steps=4))
+    trainer = Trainer(plan.config, device=torch.device("cpu"))
+    optimizer, gamma = plan.config.optimizer, plan.config.penalty.gamma
+    found = []
+    for step in (0, 2, 4, 9):
+        trainer.progress.step = step
+        trainer.anneal()
+        (group,) = trainer.discriminator_adam.param_groups
+        found.append((group["lr"] / optimizer.discriminator_lr, group["betas"][1], trainer.gamma / gamma))
+    ends = [(1.0, 0.9, 1.0), (0.625, 0.945, 0.55), (0.25, 0.99, 0.1), (0.25, 0.99, 0.1)]
+    assert found == [pytest.approx(end) for end in ends]
 
 
 def test_another_seed_is_another_run(photos: Path) -> None:
@@ -193,6 +219,8 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_state(photos: Pa
         ("RGB", "96x64", "projected"),
         ("RGB", "128", "projected"),
         ("L", "32x48", "article"),
+        ("RGBA", "48x32", "dcgan"),
+        ("L", "48x32", "r3gan"),
     ],
 )
 def test_every_mode_and_size_trains_and_samples(tmp_path: Path, mode: str, size: str, recipe: str) -> None:

@@ -96,13 +96,19 @@ def vector(values: Tensor) -> np.ndarray:
 
 
 def _builder(network: nn.Module) -> Callable[[Any], Any]:
+    from bonsaigan.export.keras_dcgan import build_dcgan
     from bonsaigan.export.keras_fastgan import build_fastgan
+    from bonsaigan.export.keras_r3gan import build_r3gan
     from bonsaigan.models.article import ArticleGenerator
+    from bonsaigan.models.dcgan import DcganGenerator
     from bonsaigan.models.fastgan import FastGanGenerator
+    from bonsaigan.models.r3gan import R3ganGenerator
 
     builders: dict[type[nn.Module], Callable[[Any], Any]] = {
         ArticleGenerator: _build_article,
+        DcganGenerator: build_dcgan,
         FastGanGenerator: build_fastgan,
+        R3ganGenerator: build_r3gan,
     }
     if type(network) not in builders:
         raise ConfigError(f"--to keras: no way yet to express a {type(network).__name__} in Keras' layers")

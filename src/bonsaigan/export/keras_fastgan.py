@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bonsaigan.export.keras import kernel, load_keras, vector
+from bonsaigan.export.keras import load_keras
+from bonsaigan.export.keras_layers import apply, batch_norm, convolution, grid_start
 from bonsaigan.models.fastgan import EXCITE_LEVELS, Excitation, FastGanGenerator, Level
 
 POOLED = 4
@@ -35,33 +35,28 @@ def build_fastgan(network: FastGanGenerator) -> Any:
             gates = _excitation(excitation, maps[number - EXCITE_LEVELS], f"excitation_{number}")
             x = keras.layers.Multiply(name=f"excited_{number}")([x, gates])
         maps.append(x)
-    picture = _convolution(network.to_picture, maps[-1], "to_picture", activation="tanh")
+    picture = convolution(network.to_picture, maps[-1], "to_picture", activation="tanh")
     return keras.Model(z, picture, name="generator")
 
 
 def _start(network: FastGanGenerator, latent: Any) -> Any:
-    keras = load_keras()
-    scale, shift = _batch_norm(network.start_norm)
+    scale, shift = batch_norm(network.start_norm)
     cells = network.rows * network.columns
     weight = network.start.weight.view(cells, len(scale), -1) * scale[:, None]
     halves = []
     for name, part in zip(("values", "gates"), _halves(len(scale))):
-        width = part.stop - part.start
-        layer = keras.layers.Dense(cells * width, name=f"start_{name}")
-        flat = layer(latent)
-        layer.set_weights([kernel(weight[:, part].flatten(0, 1)), np.tile(vector(shift[part]), cells)])
-        shape = (network.rows, network.columns, width)
-        halves.append(keras.layers.Reshape(shape, name=f"start_{name}_grid")(flat))
+        grid = (network.rows, network.columns)
+        halves.append(grid_start(weight[:, part], shift[part], latent, f"start_{name}", grid=grid))
     return _gated(halves[0], halves[1], "start")
 
 
 def _level(level: Level, x: Any, name: str) -> Any:
     keras = load_keras()
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
-    scale, shift = _batch_norm(level.norm)
+    scale, shift = batch_norm(level.norm)
     weight = level.conv.weight * scale[:, None, None, None]
     values, gates = (
-        _apply(keras.layers.Conv2D, x, f"{name}_{what}", weight[part], shift[part], padding="same")
+        apply(keras.layers.Conv2D, x, f"{name}_{what}", weight[part], shift[part], padding="same")
         for what, part in zip(("values", "gates"), _halves(len(scale)))
     )
     return _gated(values, gates, name)
@@ -79,35 +74,14 @@ def _excitation(excitation: Excitation, x: Any, name: str) -> Any:
     else:
         # Bins of unequal size: Keras has no such pooling, but pooling and convolution make one convolution.
         weight = torch.einsum("oiab,ah,bw->oihw", weight, _bins(rows), _bins(columns))
-    x = _apply(keras.layers.Conv2D, x, f"{name}_squeeze", weight, bias, activation="silu")
-    return _convolution(excitation.gate, x, f"{name}_gates", activation="sigmoid")
+    x = apply(keras.layers.Conv2D, x, f"{name}_squeeze", weight, bias, activation="silu")
+    return convolution(excitation.gate, x, f"{name}_gates", activation="sigmoid")
 
 
 def _gated(values: Any, gates: Any, name: str) -> Any:
     layers = load_keras().layers
     opened = layers.Activation("sigmoid", name=f"{name}_open")(gates)
     return layers.Multiply(name=f"{name}_gated")([values, opened])
-
-
-def _convolution(conv: nn.Conv2d, x: Any, name: str, *, activation: str) -> Any:
-    assert conv.bias is not None
-    layers = load_keras().layers
-    return _apply(layers.Conv2D, x, name, conv.weight, conv.bias, padding="same", activation=activation)
-
-
-def _apply(kind: Any, x: Any, name: str, weight: Tensor, bias: Tensor, **settings: Any) -> Any:
-    layer = kind(weight.shape[0], tuple(weight.shape[2:]), name=name, **settings)
-    y = layer(x)
-    layer.set_weights([kernel(weight), vector(bias)])
-    return y
-
-
-def _batch_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm in evaluation as a factor and a summand for each channel."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias.detach() - norm.running_mean * scale
 
 
 def _halves(channels: int) -> tuple[slice, slice]:

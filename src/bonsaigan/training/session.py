@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,11 @@ from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
 
 DEFAULT_MINUTES = 10.0
+PRODUCT_SIDE = 1536
+BFLOAT16_GAIN = 1.3
+"""How much faster a product must be for a whole step to be faster, casts included."""
 DataProgress = Callable[[int, "int | None"], None]
+Conclude = Callable[["Trained"], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,20 @@ class Plan:
         if len(self.prepared.holdout_index):
             return self.prepared.pictures[self.prepared.train_index]
         return self.prepared.pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A run whose training ended."""
+
+    folder: Path
+    """Its folder."""
+    plan: Plan
+    """What was trained on, and how."""
+    device: torch.device
+    """Where."""
+    stopped: bool
+    """Whether it ended before its budget because someone asked it to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +132,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         batch=wishes.batch if wishes.batch is not None else defaults.batch,
         network=network,
         optimizer=optimizer,
+        penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         precision=choose_precision(wishes.precision, device, allowed=recipe.mixed_precision),
@@ -124,9 +144,21 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
 
 
 def start(
-    plan: Plan, *, run: str | None = None, device: Device = "auto", console: Console | None = None
+    plan: Plan,
+    *,
+    run: str | None = None,
+    device: Device = "auto",
+    console: Console | None = None,
+    conclude: Conclude | None = None,
 ) -> Path:
     """Make the run's folder and train.
+
+    Args:
+        plan: from `plan`.
+        run: a name for the run.
+        device: where to compute.
+        console: where to print; nothing is printed without one.
+        conclude: called when training ended and its state is safe, such as `conclude.conclude`.
 
     Returns:
         The folder.
@@ -138,7 +170,9 @@ def start(
     with runs.only_process(folder):
         write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
         write_atomically(folder / runs.DATA_FILE, json.dumps(plan.prepared.manifest, indent=2).encode())
-        _train(plan, folder, device=device, console=console)
+        trained = _train(plan, folder, device=device, console=console)
+        if conclude is not None:
+            conclude(trained)
     return folder
 
 
@@ -150,8 +184,9 @@ def resume(
     device: Device = "auto",
     console: Console | None = None,
     progress: DataProgress | None = None,
+    conclude: Conclude | None = None,
 ) -> Path:
-    """Go on with a run from its last saved step, to its budget or to a new one.
+    """Go on with a run from its last saved step, to its budget or to a new one; see `start`.
 
     Raises:
         RunError: there is no such run, or its pictures are not the ones it was trained on.
@@ -167,7 +202,9 @@ def resume(
             config = dataclasses.replace(config, budget=budget)
             write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
         plan = Plan(config=config, prepared=prepared, source_name=folder.name)
-        _train(plan, folder, device=device, console=console)
+        trained = _train(plan, folder, device=device, console=console)
+        if conclude is not None:
+            conclude(trained)
     return folder
 
 
@@ -196,16 +233,32 @@ def choose_device(wish: Device) -> torch.device:
 def choose_precision(
     wish: Precision, device: torch.device, *, allowed: bool = True
 ) -> Literal["fp32", "bf16"]:
-    """`fp32` or `bf16`; `auto` takes bfloat16 where the processor computes in it and the recipe allows it."""
+    """`fp32` or `bf16`; `auto` takes bfloat16 where the recipe allows it and it is the faster one here."""
     if wish not in ("auto", "fp32", "bf16"):
         raise ConfigError(f"--precision {wish!r}: choose one of auto, fp32, bf16")
     if wish == "fp32" or wish == "bf16":
         return wish
+    if not allowed:
+        return "fp32"
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if able and allowed else "fp32"
+        able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and _bfloat16_is_faster()
+    return "bf16" if able else "fp32"
+
+
+def _bfloat16_is_faster() -> bool:
+    # Some processors that have the instructions run them at half of float32's rate, others at twice.
+    rates = []
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.ones(PRODUCT_SIDE, PRODUCT_SIDE, dtype=dtype)
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            torch.mm(a, a)
+            times.append(time.perf_counter() - started)
+        rates.append(1 / min(times))
+    return rates[1] > BFLOAT16_GAIN * rates[0]
 
 
 def _budget(wishes: Wishes) -> Budget:
@@ -214,7 +267,7 @@ def _budget(wishes: Wishes) -> Budget:
     return Budget(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
 
 
-def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None) -> None:
+def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None) -> Trained:
     from bonsaigan.training.loop import fit
     from bonsaigan.training.monitor import Monitor
 
@@ -231,7 +284,9 @@ def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None)
     )
     pictures = plan.training_pictures
     monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
-    fit(config, pictures, folder, monitor, device=choose_device(device))
+    where = choose_device(device)
+    fit(config, pictures, folder, monitor, device=where)
+    return Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped)
 
 
 def check_same_data(folder: Path, prepared: PreparedSet) -> None:
