@@ -23,13 +23,13 @@ __version__ = "0.1.0"
 
 
 def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
-    """Train a generator on pictures; see `bonsaigan train --help` for the settings.
+    """Train a generator on pictures, score it and write a report; see `bonsaigan train --help`.
 
     Args:
         data: a folder, an archive, `caltech101:CATEGORY`, `hf:OWNER/NAME` or `demo:bonsai`.
         run: name of the run; its folder is made under `runs/`.
         wishes: `recipe`, `size`, `minutes`, `kimg`, `steps`, `batch`, `seed`, `device` and the other fields
-            of `training.session.Wishes`.
+            of `training.session.Wishes`; `evaluate=False` trains without scores.
 
     Returns:
         The run's folder.
@@ -37,10 +37,12 @@ def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
     Raises:
         BonsaiganError: something that was asked for cannot be done; one line that says why.
     """
+    from bonsaigan.conclude import conclude
     from bonsaigan.training import session
 
     wanted = session.Wishes(**wishes)
-    return session.start(session.plan(str(data), wanted), run=run, device=wanted.device)
+    plan = session.plan(str(data), wanted)
+    return session.start(plan, run=run, device=wanted.device, conclude=conclude)
 
 
 def resume(run: str | Path | None = None) -> Path:
@@ -52,9 +54,10 @@ def resume(run: str | Path | None = None) -> Path:
     Raises:
         BonsaiganError: there is no such run, its pictures changed, or it cannot go on.
     """
+    from bonsaigan.conclude import conclude
     from bonsaigan.training import session
 
-    return session.resume(run)
+    return session.resume(run, conclude=conclude)
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_co
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bonsaigan.training.session import Plan
+    from bonsaigan.training.session import Conclude, Plan
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -90,6 +90,9 @@ def train(
     patience: Annotated[
         int, typer.Option(help="Stop after so many scores without a better one; 0 never.")
     ] = 0,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Score while training and at its end.")
+    ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure a step, show the settings, stop.")
     ] = False,
@@ -118,6 +121,7 @@ def train(
         device=device,  # pyright: ignore[reportArgumentType]  # checked by choose_device
         precision=precision,  # pyright: ignore[reportArgumentType]  # checked by choose_precision
         patience=patience,
+        evaluate=evaluate,
     )
     with progress_bar(console, "pictures") as progress:
         plan = session.plan(data, wishes, progress=progress)
@@ -125,7 +129,7 @@ def train(
     if dry_run:
         _dry_run(console, plan, device)
         return
-    session.start(plan, run=run, device=wishes.device, console=console)
+    session.start(plan, run=run, device=wishes.device, console=console, conclude=_conclude(console))
 
 
 @app.command()
@@ -219,7 +223,16 @@ def _resume(
             device=device,  # pyright: ignore[reportArgumentType]  # checked by choose_device
             console=console,
             progress=progress,
+            conclude=_conclude(console),
         )
+
+
+def _conclude(console: Console) -> Conclude:
+    from functools import partial
+
+    from bonsaigan.conclude import conclude
+
+    return partial(conclude, console=console)
 
 
 def _tell_plan(console: Console, plan: Plan) -> None:

@@ -1,29 +1,22 @@
-"""The commands that use a run: generate, evaluate, export, import-keras, diagram."""
+"""The commands that use a run: generate, evaluate, report, export, import-keras, diagram."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bonsaigan.errors import BonsaiganError, ConfigError
+from bonsaigan.errors import ConfigError
 from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bonsaigan.generator import Generator
-
 EXPORTS = ("keras",)
-COPY_PAIRS = 16
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (generate, evaluate, export, import_keras, diagram):
+    for command in (generate, evaluate, report, export, import_keras, diagram):
         app.command()(command)
 
 
@@ -52,10 +45,18 @@ def generate(
     from bonsaigan.training.session import choose_device
 
     folder = runs.find_run(run)
-    seeds = range(seed, seed + n)
-    generator = load(folder, latest=latest, device=str(choose_device(device)))  # pyright: ignore[reportArgumentType]
+    seeds: Sequence[int] = range(seed, seed + n)
+    where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
+    generator = load(folder, latest=latest, device=where)
     if avoid_copies:
-        seeds = _original_seeds(folder, generator, n=n, seed=seed, truncation=truncation)
+        from bonsaigan.appraise import original_seeds, read_real
+
+        with progress_bar(make_console(), "pictures") as progress:
+            training = read_real(folder, progress=progress).training
+        seeds, tried = original_seeds(
+            generator, training, count=n, seed=seed, truncation=truncation, device=where
+        )
+        print(f"{tried} seeds looked at, copies left out")
     target = out or folder / "generated"
     try:
         if grid:
@@ -91,40 +92,38 @@ def evaluate(
     from rich.table import Table
 
     from bonsaigan import runs
-    from bonsaigan.evaluation.copies import CopyDetector
-    from bonsaigan.evaluation.scores import evaluate as score
-    from bonsaigan.generator import load
-    from bonsaigan.plots import save_grid
-    from bonsaigan.training.checkpoint import write_atomically
+    from bonsaigan.appraise import appraise, read_real
     from bonsaigan.training.session import choose_device
 
     folder = runs.find_run(run)
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
-    generator = load(folder, latest=latest, device=where)
-    training, holdout = _pictures_of(folder, archive)
-    seeds = range(seed, seed + n)
-    generated = generator.images(generator.latents(seeds))
-    scores = score(generated, training, holdout=holdout, seed=seed, network=features, device=where)
-    copies = CopyDetector(training, holdout=holdout, device=where).check(generated, seeds=seeds)
+    console = make_console()
+    with progress_bar(console, "pictures") as progress:
+        real = read_real(folder, archive=archive, progress=progress)
+    found = appraise(folder, real, count=n, seed=seed, network=features, latest=latest, device=where)
+    scores, copies = found.scores, found.copies
     table = Table("measure", "generated", "floor: real against real", "better", box=None, pad_edge=False)
     for row in scores.rows():
         table.add_row(*row)
-    console = make_console()
     console.print(table)
     print(
-        f"{n} generated against {len(training)} training pictures, step {generator.spec.step}, "
+        f"{n} generated against {len(real.training)} training pictures, step {found.step}, "
         f"{scores.network}, {scores.filter}, seed {seed}"
     )
-    for sentence in (*scores.notes, copies.verdict, copies.comparison):
+    for sentence in (scores.verdict, *scores.notes, copies.verdict, copies.comparison):
         print(sentence)
-    result = {"step": generator.spec.step, "scores": scores.to_dict(), "copies": copies.to_dict()}
-    write_atomically(folder / "metrics.json", json.dumps(result, indent=2).encode())
-    pairs = copies.closest(COPY_PAIRS)
-    shown = [picture for pair in pairs for picture in _side_by_side(pair, generated, training)]
-    save_grid(folder / "closest.png", _stack(shown), columns=8)
     print(
-        f"numbers: {folder / 'metrics.json'}; closest pairs, generated on the left: {folder / 'closest.png'}"
+        f"numbers: {folder / runs.SCORES_FILE}; generated pictures beside the nearest training pictures: "
+        f"{folder / runs.CLOSEST_FILE}"
     )
+
+
+def report(run: RunArgument = None) -> None:
+    """Write a page about a run, report.html: pictures, curves, scores, copies. It opens offline."""
+    from bonsaigan import runs
+    from bonsaigan.report.page import write_report
+
+    print(write_report(runs.find_run(run)))
 
 
 def export(
@@ -215,60 +214,3 @@ def diagram(
         print(path)
     if not diagrams.dot_found():
         print(diagrams.NO_DOT_HINT)
-
-
-def _pictures_of(folder: Path, archive: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures a run was trained on, and those kept out: uint8 (N, H, W, C) each."""
-    import dataclasses
-
-    import numpy as np
-
-    from bonsaigan import runs
-    from bonsaigan.training.recipes import find
-    from bonsaigan.training.session import check_same_data, prepare_data
-
-    if not (folder / runs.CONFIG_FILE).is_file():
-        raise BonsaiganError(f"{folder}: not trained here, so its pictures are not known")
-    config = runs.read_config(folder)
-    data = dataclasses.replace(config.data, archive=archive or config.data.archive)
-    with progress_bar(make_console(), "pictures") as progress:
-        prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-    check_same_data(folder, prepared)
-    pictures = np.asarray(prepared.pictures)
-    return pictures[prepared.train_index], pictures[prepared.holdout_index]
-
-
-def _original_seeds(
-    folder: Path, generator: Generator, *, n: int, seed: int, truncation: float
-) -> Sequence[int]:
-    """The first `n` seeds from `seed` on whose pictures do not look like copies."""
-    from bonsaigan.evaluation.copies import CopyDetector
-
-    training, _ = _pictures_of(folder, None)
-    detector = CopyDetector(training)
-    kept: list[int] = []
-    tried = 0
-    while len(kept) < n:
-        seeds = range(seed + tried, seed + tried + n)
-        report = detector.check(
-            generator.images(generator.latents(seeds, truncation=truncation)), seeds=seeds
-        )
-        kept += [s for s, copied in zip(seeds, report.flagged) if not copied]
-        tried += n
-        if tried >= 20 * n and not kept:
-            raise BonsaiganError(
-                f"{folder}: each of {tried} pictures looks like a copy; --avoid-copies leaves none"
-            )
-    print(f"{tried} seeds looked at, copies left out")
-    return kept[:n]
-
-
-def _side_by_side(pair: object, generated: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    real = training[pair.training]  # pyright: ignore
-    return generated[pair.generated], real[:, ::-1] if pair.mirrored else real  # pyright: ignore
-
-
-def _stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    import numpy as np
-
-    return np.stack([np.ascontiguousarray(p) for p in pictures])

@@ -29,9 +29,30 @@ def make_grid(pictures: np.ndarray, *, columns: int, gap_px: int = 2) -> np.ndar
     return grid
 
 
-def save_grid(path: Path, pictures: np.ndarray, *, columns: int) -> None:
+def cut_grid(
+    grid: np.ndarray, *, height: int, width: int, columns: int, gap_px: int = 2
+) -> list[np.ndarray] | None:
+    """The places of a grid that `make_grid` laid out, those left empty included.
+
+    Returns:
+        Views of the grid, (height, width, C) each; None when it was laid out in another way.
+    """
+    rows, left_over = divmod(grid.shape[0] + gap_px, height + gap_px)
+    if left_over or grid.shape[1] != columns * (width + gap_px) - gap_px:
+        return None
+    corners = [(r * (height + gap_px), c * (width + gap_px)) for r in range(rows) for c in range(columns)]
+    return [grid[top : top + height, left : left + width] for top, left in corners]
+
+
+def pair_up(left: np.ndarray, right: np.ndarray, *, gap_px: int = 2) -> np.ndarray:
+    """Pairs as pictures of their own: two uint8 (N, H, W, C) → uint8 (N, H, 2W + gap, C)."""
+    between = np.full((*left.shape[:2], gap_px, left.shape[3]), 255, np.uint8)
+    return np.concatenate((left, between, right), axis=2)
+
+
+def save_grid(path: Path, pictures: np.ndarray, *, columns: int, gap_px: int = 2) -> None:
     """Write `make_grid`'s picture as a PNG, replaced atomically."""
-    save_png(path, make_grid(pictures, columns=columns))
+    save_png(path, make_grid(pictures, columns=columns, gap_px=gap_px))
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:

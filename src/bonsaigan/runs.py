@@ -3,14 +3,21 @@
 runs/bonsai-1/
   config.json  data.json  metrics.jsonl  events.*  samples/  checkpoint/  best/
   generator.safetensors + generator.json
+  reals.png            some of the pictures trained on, laid out like samples/*.png
+  metrics.json         scores and copies of the best moment, from `evaluate` or the end of training
+  closest.png          the pairs that look most like copies
+  report.html          all of it, for people
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import platform
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 from bonsaigan.config import TrainConfig, read_json
@@ -20,6 +27,7 @@ RUNS_DIR = Path("runs")
 CONFIG_FILE, DATA_FILE, METRICS_FILE, LOCK_FILE = "config.json", "data.json", "metrics.jsonl", "lock"
 WEIGHTS_FILE, GENERATOR_FILE = "generator.safetensors", "generator.json"
 CHECKPOINT_DIR, BEST_DIR, SAMPLES_DIR = "checkpoint", "best", "samples"
+REALS_FILE, SCORES_FILE, CLOSEST_FILE, REPORT_FILE = "reals.png", "metrics.json", "closest.png", "report.html"
 
 
 def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Path:
@@ -65,6 +73,12 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
     return folder
 
 
+def typed(folder: Path, *, runs_dir: Path = RUNS_DIR) -> str:
+    """What to type for RUN: the run's name where that finds it, else its path."""
+    named = (runs_dir / folder.name).resolve() == folder.resolve()
+    return shlex.quote(folder.name if named else str(folder))
+
+
 def read_config(folder: Path) -> TrainConfig:
     """The settings a run was made with.
 
@@ -74,6 +88,16 @@ def read_config(folder: Path) -> TrainConfig:
     import json
 
     return TrainConfig.from_json(json.dumps(read_json(folder / CONFIG_FILE)))
+
+
+def versions() -> dict[str, str]:
+    """What computes here: this package, Python, torch and the system."""
+    return {
+        "bonsaigan": metadata.version("bonsaigan"),
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 @contextmanager

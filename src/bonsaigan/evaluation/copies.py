@@ -46,7 +46,7 @@ NEXT_NEAREST = 50
 CALIBRATION_MAX = 500
 """Training pictures held against the others for the limits: enough for a median, and the work is linear."""
 DIFFERENT_MIN = 4
-NAMES_SHOWN = 20
+NAMES_SHOWN, PAIRS_SHOWN = 20, 16
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class CopyReport:
             "baselines": [vars(baseline) for baseline in self.baselines],
             "closest": [
                 vars(pair) | {"seed": None if self.seeds is None else self.seeds[pair.generated]}
-                for pair in self.closest(max(flagged, 10))
+                for pair in self.closest(max(flagged, PAIRS_SHOWN))
             ],
         }
 
@@ -220,6 +220,7 @@ class CopyDetector:
         *,
         holdout: Pictures | None = None,
         features: Features | None = None,
+        holdout_features: Features | None = None,
         network: str = NETWORK,
         device: str = "cpu",
     ):
@@ -229,6 +230,7 @@ class CopyDetector:
             training: uint8 (M, H, W, C).
             holdout: uint8 (L, H, W, C), pictures kept out of training: the honest comparison.
             features: `embed(training)`, if known already.
+            holdout_features: `embed(holdout)`, if known already.
             network: see `embed`.
             device: where the network runs.
 
@@ -256,7 +258,9 @@ class CopyDetector:
         self.feature_limit = _limit(of_features.ratio, FEATURE_LIMIT)
         self.baselines = (self._baseline("training pictures", pixels, of_features),)
         if holdout is not None and len(holdout):
-            held = self._nearest(holdout, embed(holdout, network=network, device=device))
+            if holdout_features is None:
+                holdout_features = embed(holdout, network=network, device=device)
+            held = self._nearest(holdout, holdout_features)
             self.baselines += (self._baseline("held-out pictures", *held),)
 
     def check(

@@ -22,7 +22,7 @@ from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float, to_uint8
 from bonsaigan.generator import GeneratorSpec, save_generator
 from bonsaigan.plots import save_grid
-from bonsaigan.runs import BEST_DIR, METRICS_FILE, SAMPLES_DIR
+from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
 from bonsaigan.training.ema import fixed_latents
 
 if TYPE_CHECKING:
@@ -73,6 +73,12 @@ class Monitor:
         self.board = SummaryWriter(str(folder))
         self.bar: tuple[ProgressBar, TaskID] | None = None
         self.evaluation_cost_sec = FIRST_EVALUATION_SEC
+        self.stopped = False
+        """Whether training ended because someone asked it to."""
+        if not (folder / REALS_FILE).exists():
+            few = min(len(pictures), GRID_ROWS * GRID_COLUMNS)
+            shown = np.linspace(0, len(pictures) - 1, few).round().astype(int)
+            save_grid(folder / REALS_FILE, pictures[shown], columns=GRID_COLUMNS)
 
     def step(self, trainer: Trainer, stats: StepStats) -> None:
         """Note a step; draw and score at the looking moments."""
@@ -120,8 +126,9 @@ class Monitor:
     def finished(self, trainer: Trainer, *, stopped: bool) -> None:
         """Say how it ended and what comes next."""
         progress = trainer.progress
+        self.stopped = stopped
         self.board.close()
-        name = self.folder.name
+        name = typed(self.folder)
         minutes = progress.train_sec / 60
         verb = "stopped" if stopped else "trained"
         self.console.print(
@@ -140,6 +147,11 @@ class Monitor:
     @contextlib.contextmanager
     def showing(self, trainer: Trainer) -> Iterator[None]:
         """Show the progress bar while the block runs; a console that is no terminal gets lines instead."""
+        threads = torch.get_num_threads()
+        self._line(
+            {"kind": "begin", "versions": versions(), "device": str(trainer.device), "threads": threads},
+            trainer,
+        )
         if not self.console.is_terminal:
             yield
             return

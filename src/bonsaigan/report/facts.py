@@ -1,0 +1,214 @@
+"""What a run's folder says, read without trusting it: anything may be missing, damaged or a stranger's."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bonsaigan import runs
+from bonsaigan.config import Budget, read_json
+from bonsaigan.errors import ConfigError
+from bonsaigan.training.checkpoint import Progress
+
+LINES_MAX_BYTES = 64 << 20
+DATA_MAX_BYTES = 256 << 20
+TEXT_MAX = 2000
+REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that make a name read as another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """One line of `metrics.jsonl` with numbers."""
+
+    step: int
+    """Training step."""
+    train_sec: float
+    """Seconds of training until then."""
+    values: dict[str, float]
+    """The finite numbers of the line, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that `training.health` noticed."""
+
+    name: str
+    """Its short name."""
+    since_step: int | None
+    """Since when."""
+    what: str
+    """What was seen, a sentence."""
+    advice: str
+    """What to do, a sentence."""
+    over: bool
+    """Whether it has passed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A run's folder."""
+
+    folder: Path
+    """Where."""
+    config: dict[str, Any]
+    """`config.json`; empty when the run was not trained here."""
+    data: dict[str, Any]
+    """`data.json`."""
+    spec: dict[str, Any]
+    """`generator.json` of the best moment, or the latest."""
+    metrics: dict[str, Any]
+    """`metrics.json`; empty before an evaluation."""
+    steps: list[Moment]
+    """Lines of kind `step`, in order."""
+    evaluations: list[Moment]
+    """Lines of kind `evaluation`, in order."""
+    findings: list[Finding]
+    """The last word on each finding, those that are not over first."""
+    begin: dict[str, Any]
+    """The last line of kind `begin`: versions and device."""
+    last: Moment | None
+    """The last line with a step."""
+
+    @property
+    def best(self) -> Moment | None:
+        """The evaluation with the lowest KID."""
+        scored = [m for m in self.evaluations if "kid" in m.values]
+        return min(scored, key=lambda m: m.values["kid"], default=None)
+
+    @property
+    def done_share(self) -> float | None:
+        """How much of the budget was spent, 0 to 1; None when it is not known."""
+        try:
+            budget = Budget(**mapping(self.config, "budget"))
+        except (TypeError, ConfigError):
+            return None
+        if self.last is None:
+            return 0.0
+        seen = round(self.last.values.get("kimg", 0.0) * 1000)
+        progress = Progress(step=self.last.step, seen_nimg=seen, train_sec=self.last.train_sec)
+        return min(1.0, progress.done_share(budget))
+
+    def seconds_at(self, step: int) -> float | None:
+        """Seconds of training until a step that has a line."""
+        return next((m.train_sec for m in (*self.steps, *self.evaluations) if m.step == step), None)
+
+
+def read_facts(folder: Path) -> Facts:
+    """Read what is there; what cannot be read counts as not there."""
+    lines = _read_lines(folder / runs.METRICS_FILE)
+    best = folder / runs.BEST_DIR / runs.GENERATOR_FILE
+    moments = [_moment(line) for line in lines]
+    return Facts(
+        folder=folder,
+        config=_read(folder / runs.CONFIG_FILE),
+        data=_read(folder / runs.DATA_FILE, limit_bytes=DATA_MAX_BYTES),
+        spec=_read(best if best.is_file() else folder / runs.GENERATOR_FILE),
+        metrics=_read(folder / runs.SCORES_FILE),
+        steps=[m for m, line in zip(moments, lines) if line.get("kind") == "step"],
+        evaluations=[m for m, line in zip(moments, lines) if line.get("kind") == "evaluation"],
+        findings=_findings([line for line in lines if line.get("kind") == "health"]),
+        begin=next((line for line in reversed(lines) if line.get("kind") == "begin"), {}),
+        last=moments[-1] if moments else None,
+    )
+
+
+def mapping(raw: Any, *keys: str) -> dict[str, Any]:
+    """The object under keys, or an empty one."""
+    value = _under(raw, keys)
+    return value if isinstance(value, dict) else {}
+
+
+def items(raw: Any, *keys: str) -> list[Any]:
+    """The list under keys, or an empty one."""
+    value = _under(raw, keys)
+    return value if isinstance(value, list) else []
+
+
+def number(raw: Any, *keys: str) -> float | None:
+    """The finite number under keys, or None."""
+    value = _under(raw, keys)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        value = float(value)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def text(raw: Any, *keys: str) -> str:
+    """The text under keys with nothing in it that could not be shown as it is; empty when there is none."""
+    value = _under(raw, keys)
+    return clean(value) if isinstance(value, str) else ""
+
+
+def clean(value: str) -> str:
+    """Text with control characters, halves of characters and changes of direction made visible."""
+    shown = value[:TEXT_MAX]
+    return "".join(
+        "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") or c in REORDERING else c for c in shown
+    )
+
+
+def _under(raw: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        if not isinstance(raw, dict):
+            return None
+        raw = raw.get(key)
+    return raw
+
+
+def _read(path: Path, *, limit_bytes: int = 16 << 20) -> dict[str, Any]:
+    try:
+        return mapping(read_json(path, limit_bytes=limit_bytes))
+    except ConfigError:
+        return {}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that count: after a crash a run repeats the steps since its last saved state."""
+    try:
+        with path.open("rb") as file:
+            whole = file.read(LINES_MAX_BYTES)
+    except OSError:
+        return []
+    kept: list[dict[str, Any]] = []
+    for part in whole.splitlines():
+        try:
+            line = json.loads(part)
+        except (ValueError, RecursionError):
+            continue  # the last line of a process that was killed while writing it
+        step = number(line, "step")
+        if step is None or number(line, "train_sec") is None:
+            continue
+        while kept and kept[-1]["step"] > step:
+            kept.pop()
+        kept.append(line)
+    last = {(text(k, "kind"), k["step"], text(k, "finding")): k for k in kept}
+    return list(last.values())
+
+
+def _moment(line: dict[str, Any]) -> Moment:
+    values = {key: value for key in line if (value := number(line, key)) is not None}
+    return Moment(step=int(line["step"]), train_sec=float(line["train_sec"]), values=values)
+
+
+def _findings(lines: list[dict[str, Any]]) -> list[Finding]:
+    last = {text(line, "finding"): line for line in lines}
+    found = [
+        Finding(
+            name=name,
+            since_step=None if (since := number(line, "since_step")) is None else int(since),
+            what=text(line, "what"),
+            advice=text(line, "advice"),
+            over=line.get("over") is True,
+        )
+        for name, line in last.items()
+        if name
+    ]
+    return sorted(found, key=lambda finding: finding.over)
