@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 
 
-def write(name: str, data: dict[str, Any]) -> Path:
+def write(name: str, data: dict[str, Any], *, show: bool = True) -> Path:
     """Write `data` to `benchmarks/results/NAME.json` beside the machine and the commit, and print it."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     text = json.dumps({**data, "machine": machine(), "commit": commit()}, indent=2)
     path.write_text(text + "\n", encoding="utf-8")
-    print(text)
+    if show:
+        print(text)
     return path
 
 

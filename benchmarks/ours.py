@@ -1,0 +1,89 @@
+"""One of our recipes by the rivals' protocol, so that `time_to_quality.py` treats all alike.
+
+python benchmarks/ours.py --recipe projected --data pictures.npy --at 60 300 600 --out DIR
+
+Takes the recipe's defaults for the pictures' size and number, as `bonsaigan train` does, and draws from the
+calibrated average of the generator, as `bonsaigan generate` does. Settings that move over a run move over the
+seconds of the last moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+IMPORTS_BEGAN_SEC = time.perf_counter()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from rivals import _protocol  # noqa: E402
+
+from bonsaigan.config import Budget, Size, TrainConfig  # noqa: E402
+from bonsaigan.data.prepare import to_uint8  # noqa: E402
+from bonsaigan.training import recipes  # noqa: E402
+from bonsaigan.training.ema import fixed_latents  # noqa: E402
+from bonsaigan.training.loop import StepStats, Trainer  # noqa: E402
+from bonsaigan.training.session import choose_precision  # noqa: E402
+
+DRAW_BATCH, DRAW_SEED = 25, 1
+
+
+class Ours:
+    """A `Trainer` as a rival's `Method`."""
+
+    def __init__(self, config: TrainConfig, pictures: np.ndarray, *, samples: int):
+        self.trainer = Trainer(config, device=torch.device("cpu"))
+        self.pictures, self.latent, self.samples = pictures, config.network.latent, samples
+        self.stats: StepStats | None = None
+
+    def step(self) -> None:
+        """One step of both players."""
+        began = time.perf_counter()
+        self.trainer.anneal()
+        self.stats = self.trainer.step(self.pictures)
+        self.trainer.progress.train_sec += time.perf_counter() - began
+
+    def draw(self) -> np.ndarray:
+        """uint8 (samples, H, W, 3) of fixed latents."""
+        network = self.trainer.ema.calibrated(latent=self.latent)
+        z = fixed_latents(self.samples, latent=self.latent, seed=DRAW_SEED)
+        with torch.inference_mode():
+            return np.concatenate([to_uint8(network(part)) for part in z.split(DRAW_BATCH)])
+
+    def progress(self) -> dict[str, float]:
+        """The last step's losses and accuracies."""
+        return {} if self.stats is None else dataclasses.asdict(self.stats)
+
+
+def main() -> None:
+    """Train, and leave what every rival leaves."""
+    parser = _protocol.parser(__doc__)
+    parser.add_argument("--recipe", choices=recipes.RECIPES, default="projected")
+    values = parser.parse_args()
+    asked, pictures = _protocol.asked(values), _protocol.load_pictures(values.data)
+    recipe = recipes.find(values.recipe)
+    size = Size(width_px=pictures.shape[2], height_px=pictures.shape[1])
+    config = dataclasses.replace(
+        recipes.default_config(recipe, size, pictures=len(pictures)),
+        budget=Budget(minutes=asked.at[-1] / 60) if asked.at else Budget(steps=asked.steps),
+        precision=choose_precision("auto", torch.device("cpu"), allowed=recipe.mixed_precision),
+        seed=asked.seed,
+    )
+    method = Ours(config, pictures, samples=asked.samples)
+    networks = {"generator": method.trainer.generator.parameters(), "discriminator": method.trainer.judged}
+    about = _protocol.About(
+        method=recipe.name,
+        import_sec=IMPORTS_DONE_SEC - IMPORTS_BEGAN_SEC,
+        parameters={name: sum(p.numel() for p in part) for name, part in networks.items()},
+        versions={"torch": torch.__version__},
+        settings=dataclasses.asdict(config),
+    )
+    _protocol.run(method, asked, about)
+
+
+IMPORTS_DONE_SEC = time.perf_counter()
+
+if __name__ == "__main__":
+    main()
