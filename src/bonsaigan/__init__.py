@@ -9,6 +9,7 @@ generator.sample(4, seed=7)[0].save("new.png")
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from bonsaigan.errors import BonsaiganError
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BonsaiganError", "Generator", "__version__", "load", "resume", "train"]
 __version__ = "0.1.0"
+
+# How OpenMP's threads wait for each other is read once, when torch is imported, so it is settled here: they
+# spin for about 0.1 ms, then sleep. Sleeping at once makes a training step a third longer; spinning on makes
+# it many times longer beside another busy program (benchmarks/LOG.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:

@@ -5,7 +5,6 @@ Here stand those that make a run; those that use one are in `cli_run.py`.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,8 +48,6 @@ RunOption = Annotated[
 
 def main() -> None:
     """Run a command; a user's mistake becomes one line and exit status 2."""
-    # Waiting threads must sleep: spinning ones make training ten times slower beside another busy program.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except BonsaiganError as error:
