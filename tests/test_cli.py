@@ -30,6 +30,8 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "demo:bonsai", "--batch", "1"], "--batch 1"),
         (["generate", "no-such-run"], "no-such-run"),
         (["resume"], "no runs"),
+        (["report"], "no runs"),
+        (["report", "no-such-run"], "no-such-run"),
         (["doctor", "no-such-folder"], "no-such-folder"),
     ],
 )
@@ -44,7 +46,7 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp
 def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
     kinds = make_folder(tmp_path / "photos", good=100)
     assert len(kinds) == 30
-    result = run("train", "photos", "--steps", "1", "--run", "r", cwd=tmp_path)
+    result = run("train", "photos", "--steps", "1", "--no-evaluate", "--run", "r", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     examined = run("doctor", "photos", cwd=tmp_path)
     assert examined.returncode == 0, examined.stderr
@@ -60,7 +62,8 @@ def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_from_drawn_pictures_to_new_ones(tmp_path: Path) -> None:
-    assert run("train", "demo:bonsai:16", "--size", "32", "--steps", "2", cwd=tmp_path).returncode == 0
+    quick = ("--size", "32", "--steps", "2", "--no-evaluate")
+    assert run("train", "demo:bonsai:16", *quick, cwd=tmp_path).returncode == 0
     for extra, count in (([], 65), (["--grid"], 1)):
         result = run("generate", "-n", "65", *extra, "--out", f"out{count}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr

@@ -14,10 +14,10 @@ from tests.test_cli import run
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
-    made = run(
-        "train", "demo:bonsai:24", "--size", "32", "--steps", "2", "--width", "64", "--run", "r", cwd=folder
-    )
+    quick = ("--size", "32", "--steps", "2", "--width", "64", "--no-evaluate")
+    made = run("train", "demo:bonsai:24", *quick, "--run", "r", cwd=folder)
     assert made.returncode == 0, made.stderr
+    assert made.stdout.splitlines()[-1] == "report: runs/r/report.html"
     return folder
 
 
@@ -29,8 +29,16 @@ def test_evaluate_says_scores_floors_and_copies(place: Path) -> None:
     result = json.loads((place / "runs/r/metrics.json").read_text())
     assert result["scores"]["generated_count"] == 24
     with Image.open(place / "runs/r/closest.png") as pairs:
-        assert pairs.width == 8 * 34 - 2
+        assert pairs.width == 4 * 66 + 3 * 10
     assert run("evaluate", "r", "-n", "24", cwd=place).stdout == first.stdout
+
+
+def test_a_report_is_written_on_demand(place: Path) -> None:
+    page = place / "runs/r/report.html"
+    page.unlink()
+    result = run("report", cwd=place)
+    assert (result.returncode, result.stdout) == (0, "runs/r/report.html\n"), result.stderr
+    assert "bonsaigan generate r" in page.read_text(encoding="utf-8")
 
 
 def test_generate_can_leave_out_copies(place: Path) -> None:

@@ -129,12 +129,14 @@ def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, numb
     command += ["--width", "64", "--batch", "4", "--precision", "fp32"]
     child = subprocess.Popen([*command, "--run", "r"], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not Path("runs/r/metrics.jsonl").exists() and time.monotonic() < deadline:
+    while not list(Path("runs/r/samples").glob("*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(child.pid, number)
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 0
     assert "bonsaigan resume r" in out
+    assert out.splitlines()[-1] == "report: runs/r/report.html"
+    assert not Path("runs/r/metrics.json").exists()
     assert weights(Path("runs/r"))
 
 

@@ -16,7 +16,7 @@ from bonsaigan.plots import cut_grid, make_grid
 
 PIXELS_MAX = 40_000_000
 FILE_MAX_BYTES = 200 << 20
-QUALITIES = (92, 85, 75, 60, 45)
+QUALITIES = (90, 75, 50)
 
 
 def read_picture(path: Path) -> np.ndarray | None:
@@ -74,7 +74,7 @@ def to_uri(picture: np.ndarray, *, limit_bytes: int, widest_px: int) -> str:
     while True:
         for quality in QUALITIES:
             file = io.BytesIO()
-            image.save(file, format="WEBP", quality=quality, method=4)
+            image.save(file, format="WEBP", quality=quality, method=3)
             if file.tell() <= limit_bytes or image.width < 64:
                 return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
         image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)))
