@@ -205,6 +205,11 @@ def test_a_bad_run_that_stalls_should_begin_again() -> None:
     assert found.advice.startswith("Begin again with --lr 0.0001 or --batch 32, with --recipe projected")
 
 
+def test_the_same_step_scored_twice_counts_once() -> None:
+    lines = scored(180, 50, 20, 20, 20, 20, 20)
+    assert tell(health(), [line for line in lines for _ in range(2)]) == []
+
+
 def test_slow_gains_are_no_stall() -> None:
     assert tell(health(), scored(*[100 * 0.98**n for n in range(60)])) == []
 

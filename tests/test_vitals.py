@@ -69,7 +69,7 @@ def test_augmented_pictures_leak_what_they_were_augmented_by(
 @pytest.mark.parametrize("name", ["colour", "translation"])
 def test_half_of_the_pictures_leak_half(photos: np.ndarray, detector: LeakDetector, name: str) -> None:
     mixed = np.concatenate((photos[::2], augmented(photos[1::2], name)))
-    assert detector.leaks(mixed)[name].share == pytest.approx(0.5, abs=0.2)
+    assert detector.leaks(mixed)[name].share == pytest.approx(0.5, abs=0.3)
 
 
 @pytest.mark.parametrize(

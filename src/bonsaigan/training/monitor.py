@@ -7,23 +7,28 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 from torch import nn
 
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float, to_uint8
+from bonsaigan.errors import TrainingError
 from bonsaigan.generator import GeneratorSpec, save_generator
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
+from bonsaigan.training import vitals
 from bonsaigan.training.ema import fixed_latents
+from bonsaigan.training.health import Change, Health, read_history
+from bonsaigan.training.recipes import find
 
 if TYPE_CHECKING:
     from bonsaigan.evaluation.scores import RealReference
@@ -73,6 +78,11 @@ class Monitor:
         self.board = SummaryWriter(str(folder))
         self.bar: tuple[ProgressBar, TaskID] | None = None
         self.evaluation_cost_sec = FIRST_EVALUATION_SEC
+        _end_half_line(folder / METRICS_FILE)
+        self.health = Health(config, guessing_loss=_guessing_loss(config.recipe))
+        self.steps_since_line: list[StepStats] = []
+        self.leak_detector: vitals.LeakDetector | None = None
+        self.real_spread: float | None = None
         self.stopped = False
         """Whether training ended because someone asked it to."""
         if not (folder / REALS_FILE).exists():
@@ -83,6 +93,7 @@ class Monitor:
     def step(self, trainer: Trainer, stats: StepStats) -> None:
         """Note a step; draw and score at the looking moments."""
         progress = trainer.progress
+        self.steps_since_line.append(stats)
         now = progress.seen_nimg / max(progress.train_sec, 1e-9)
         if self.bar is not None:
             bar, task = self.bar
@@ -93,21 +104,34 @@ class Monitor:
         if is_look(progress.step):
             for name, value in dataclasses.asdict(stats).items():
                 self.board.add_scalar(f"step/{name}", value, progress.step)
-            self._line(
-                {"kind": "step", **dataclasses.asdict(stats), "pictures_per_sec": round(now, 2)}, trainer
+            means = _means(self.steps_since_line)
+            self.steps_since_line.clear()
+            self._note(
+                {"kind": "step", **dataclasses.asdict(stats), **means, "pictures_per_sec": round(now, 2)},
+                trainer,
             )
             self.look(trainer)
 
     def look(self, trainer: Trainer, *, last: bool = False) -> None:
-        """Draw the grid of fixed latents, save the generator, and score it where the time allows."""
+        """Draw the grid of fixed latents, save the generator, and score it where the time allows.
+
+        Raises:
+            TrainingError: a weight is not finite; the generator saved before is kept.
+        """
         started = time.monotonic()
         progress = trainer.progress
+        if not vitals.all_finite(trainer.generator, trainer.discriminator, trainer.ema.module):
+            raise TrainingError(
+                f"a weight stopped being a finite number by step {progress.step}; the state saved before is "
+                "kept. Try a lower --lr, or --precision fp32"
+            )
         network = trainer.ema.calibrated(latent=self.config.network.latent)
         spec = dataclasses.replace(self.spec, step=progress.step)
         grid = self._draw(network, GRID_ROWS * GRID_COLUMNS, seed=0)
         name = f"{progress.step:06d}.png"
         save_grid(self.folder / SAMPLES_DIR / name, grid, columns=GRID_COLUMNS)
         save_generator(self.folder, network, spec)
+        self._note({"kind": "look", **self._spread(grid)}, trainer)
         if self.config.evaluate and (last or self._can_afford(progress.train_sec, progress.evaluate_sec)):
             self._evaluate(trainer, network, spec)
             self.evaluation_cost_sec = time.monotonic() - started
@@ -121,7 +145,10 @@ class Monitor:
         """Say where a run goes on."""
         if warning:
             self.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-        self.console.print(f"going on from step {trainer.progress.step}")
+        step = trainer.progress.step
+        self.console.print(f"going on from step {step}")
+        history = read_history(self.folder / METRICS_FILE)
+        self._tell(self.health.catch_up(line for line in history if line["step"] <= step), trainer)
 
     def finished(self, trainer: Trainer, *, stopped: bool) -> None:
         """Say how it ended and what comes next."""
@@ -134,6 +161,8 @@ class Monitor:
         self.console.print(
             f"{verb} after {progress.step} steps, {minutes:.1f} minutes: {self.folder}", highlight=False
         )
+        for finding in self.health.standing:
+            self._say_health(f"{finding.what} {finding.advice}")
         if progress.best_kid is not None:
             self.console.print(
                 f"best moment: step {progress.best_step}, KID x1000 {progress.best_kid * 1000:.1f}",
@@ -152,6 +181,16 @@ class Monitor:
             {"kind": "begin", "versions": versions(), "device": str(trainer.device), "threads": threads},
             trainer,
         )
+        try:
+            with self._progress_bar():
+                yield
+        except TrainingError as error:
+            for change in self.health.failed(trainer.progress.step, _sentence(error)):
+                self._line(change.line(), trainer)  # the error itself will say it
+            raise
+
+    @contextlib.contextmanager
+    def _progress_bar(self) -> Iterator[None]:
         if not self.console.is_terminal:
             yield
             return
@@ -173,7 +212,7 @@ class Monitor:
         score = self.reference.score(generated)
         summary = self._performance_summary(trainer, generated)
         scores = {"kid": score.kid, "diversity": score.diversity, **summary}
-        self._line({"kind": "evaluation", **scores}, trainer)
+        self._note({"kind": "evaluation", **scores, **self._leaks(generated)}, trainer)
         for key, value in scores.items():
             self.board.add_scalar(f"evaluation/{key}", value, progress.step)
         best = progress.best_kid is None or score.kid < progress.best_kid
@@ -211,10 +250,35 @@ class Monitor:
         with torch.inference_mode():
             return np.concatenate([to_uint8(network(part.to(device)).cpu()) for part in z.split(DRAW_BATCH)])
 
+    def _spread(self, grid: np.ndarray) -> dict[str, float]:
+        if self.real_spread is None:
+            self.real_spread = vitals.spread(np.asarray(self.pictures[:1000]))
+        return {"spread": vitals.spread(grid) / self.real_spread} if self.real_spread > 0 else {}
+
+    def _leaks(self, generated: np.ndarray) -> dict[str, float]:
+        if self.leak_detector is None:
+            self.leak_detector = vitals.LeakDetector(np.asarray(self.pictures), self.config.augment)
+        found = {}
+        for name, leak in self.leak_detector.leaks(generated).items():
+            found[f"leak_{name}"], found[f"leak_{name}_likeness"] = leak.share, leak.likeness
+        return found
+
+    def _note(self, values: dict[str, object], trainer: Trainer) -> None:
+        self._tell(self.health.observe(self._line(values, trainer)), trainer)
+
+    def _tell(self, changes: Sequence[Change], trainer: Trainer) -> None:
+        for change in changes:
+            self._line(change.line(), trainer)
+            found = change.finding
+            self._say_health(f"{found.name} has passed." if change.over else f"{found.what} {found.advice}")
+
+    def _say_health(self, text: str) -> None:
+        self.console.print(f"[yellow]health:[/] {escape(text)}", highlight=False)
+
     def _can_afford(self, train_sec: float, evaluate_sec: float) -> bool:
         return evaluate_sec + self.evaluation_cost_sec <= EVALUATE_SHARE * train_sec
 
-    def _line(self, values: dict[str, object], trainer: Trainer) -> None:
+    def _line(self, values: dict[str, object], trainer: Trainer) -> dict[str, object]:
         progress = trainer.progress
         line = {
             "step": progress.step,
@@ -224,6 +288,7 @@ class Monitor:
         }
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        return line
 
 
 def is_look(step: int) -> bool:
@@ -236,6 +301,30 @@ def is_look(step: int) -> bool:
             return True
         moment *= LOOK_GROWTH
     return False
+
+
+def _means(steps: Sequence[StepStats]) -> dict[str, float]:
+    names = ("loss_discriminator", "accuracy_real", "accuracy_fake")
+    means = {f"mean_{name}": float(np.mean([getattr(stats, name) for stats in steps])) for name in names}
+    return {"mean_steps": len(steps), **means}
+
+
+def _guessing_loss(recipe: str) -> float:
+    nothing = [torch.zeros(1, 1)]
+    return find(recipe).loss.discriminator(nothing, nothing).item()
+
+
+def _sentence(error: Exception) -> str:
+    said = str(error).partition(";")[0]
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _end_half_line(path: Path) -> None:
+    # A process that was killed while writing would spoil the next line as well.
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")
 
 
 def _status(rate: float, stats: StepStats, seconds_left: float) -> str:

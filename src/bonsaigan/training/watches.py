@@ -218,7 +218,7 @@ class StallWatch:
         # does not.
         if self._best is None or kid < self._best[1] - max(BETTER_SHARE * abs(self._best[1]), BETTER_KID):
             self._best, self._since_best = (step, kid), []
-        elif step not in self._since_best:
+        elif step > max([self._best[0], *self._since_best]):
             self._since_best.append(step)
 
     def finding(self) -> Finding | None:
@@ -324,7 +324,7 @@ def _number(line: Line, name: str) -> float | None:
 
 
 def _gentler(config: TrainConfig) -> str:
-    return f"--lr {config.optimizer.generator_lr / 2:g} or --batch {config.batch * 2}"
+    return f"--lr {config.optimizer.generator_lr / 2:g} or --batch {min(config.batch * 2, 4096)}"
 
 
 def _other_ways(config: TrainConfig) -> str:
