@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from bonsaigan.training.checkpoint import Progress
 
 LINES_MAX_BYTES = 64 << 20
 DATA_MAX_BYTES = 256 << 20
-TEXT_MAX = 2000
+TEXT_MAX, NUMBER_MAX = 2000, 1e15
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that make a name read as another."""
 
@@ -130,15 +129,17 @@ def items(raw: Any, *keys: str) -> list[Any]:
 
 
 def number(raw: Any, *keys: str) -> float | None:
-    """The finite number under keys, or None."""
+    """The number under keys, or None when there is none that a run could have."""
     value = _under(raw, keys)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    try:
-        value = float(value)
-    except OverflowError:
-        return None
-    return value if math.isfinite(value) else None
+    return float(value) if abs(value) < NUMBER_MAX else None
+
+
+def integer(raw: Any, *keys: str) -> int | None:
+    """The whole number under keys, every digit of it, or None."""
+    value = _under(raw, keys)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64 else None
 
 
 def text(raw: Any, *keys: str) -> str:
@@ -203,7 +204,7 @@ def _findings(lines: list[dict[str, Any]]) -> list[Finding]:
     found = [
         Finding(
             name=name,
-            since_step=None if (since := number(line, "since_step")) is None else int(since),
+            since_step=integer(line, "since_step"),
             what=text(line, "what"),
             advice=text(line, "advice"),
             over=line.get("over") is True,

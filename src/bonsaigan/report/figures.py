@@ -134,16 +134,16 @@ def closest_pairs(facts: Facts) -> list[Pair]:
     flagged = sum(read.mapping(entry).get("flagged") is True for entry in entries)
     pairs = []
     for entry, cell in list(zip(entries, cells))[: min(max(flagged, PAIRS_MIN), PAIRS_MAX)]:
-        closeness, place = read.number(entry, "closeness"), read.number(entry, "training")
-        seed = read.number(entry, "seed")
+        closeness, place = read.number(entry, "closeness"), read.integer(entry, "training")
+        seed = read.integer(entry, "seed")
         known = place is not None and 0 <= place < len(trained)
         halves = [cell[:, : size["width"]], cell[:, size["width"] + 2 :]]
         picture = lay_out(halves, columns=2, gap_px=2)
         pairs.append(
             Pair(
                 uri=to_uri(picture, limit_bytes=PAIR_BYTES, widest_px=PAIR_PX),
-                seed="" if seed is None else f"{seed:.0f}",
-                real=read.text(trained[int(place)], "name") if known and place is not None else "",
+                seed="" if seed is None else str(seed),
+                real=read.text(trained[place], "name") if known and place is not None else "",
                 mirrored=read.mapping(entry).get("mirrored") is True,
                 closeness="" if closeness is None else f"{closeness:.2f}",
                 flagged=read.mapping(entry).get("flagged") is True,

@@ -166,7 +166,7 @@ def tiles(facts: Facts) -> list[dict[str, Any]]:
         add("Look like copies", value, f"of {count(looked)} new pictures", bad=flagged > 0)
     if best is not None:
         add("Best moment", span(best.train_sec), f"step {count(best.step)}")
-    if facts.last is not None and facts.last.train_sec > 0:
+    if facts.last is not None and facts.last.train_sec > 0.001:
         kimg = facts.last.values.get("kimg", 0.0)
         rate = kimg * 1000 / facts.last.train_sec
         note = f"{count(facts.last.step)} steps, {number(rate)} pictures a second"

@@ -20,13 +20,13 @@ def score_table(facts: Facts) -> dict[str, Any] | None:
     for name, explained in EXPLAINED.items():
         value, floor = read.number(scores, "numbers", name), read.number(scores, "floor", name)
         spread, held = read.number(scores, "floor_std", name), read.number(scores, "holdout", name)
-        if name == "frechet":
-            value = read.number(scores, "frechet_matched")
+        if name == "frechet":  # at the floor's size; there is no held-out value at that size
+            value, held = read.number(scores, "frechet_matched"), None
         if value is None:
             continue
         label = LABELS.get(name, name.capitalize())
         if name == "frechet" and (side := read.number(scores, "floor_count")) is not None:
-            label += f" ({count(side)})"
+            label += f" at {count(side)} a side"
         rows.append(
             {
                 "label": label,
@@ -38,11 +38,12 @@ def score_table(facts: Facts) -> dict[str, Any] | None:
         )
     if not rows:
         return None
+    kept_out = read.number(scores, "holdout_count") or 0
     step = read.number(facts.metrics, "step")
     newest = read.number(facts.spec, "step")
     return {
         "rows": rows,
-        "held_out": any(row["holdout"] for row in rows),
+        "held_out": f"Against {count(kept_out)} held out" if any(row["holdout"] for row in rows) else "",
         "notes": [read.clean(note) for note in read.items(scores, "notes") if isinstance(note, str)],
         "how": ", ".join(_how(scores, step)),
         "older": step is not None and newest is not None and step != newest,
@@ -61,7 +62,7 @@ def made_with(facts: Facts) -> list[tuple[str, str]]:
     found = [(label, read.text(versions, name)) for name, label in VERSION_NAMES.items()]
     device, threads = read.text(facts.begin, "device"), read.number(facts.begin, "threads")
     if device:
-        found.append(("device", device + (f", {threads:.0f} threads" if threads else "")))
+        found.append(("device", device + (f", {threads:.0f} thread{'s' * (threads > 1)}" if threads else "")))
     return [(label, value) for label, value in found if value]
 
 
@@ -100,8 +101,8 @@ def _how(scores: dict[str, Any], step: float | None) -> list[str]:
     if step is not None:
         parts.append(f"step {count(step)}")
     parts += [text for text in (read.text(scores, "network"), read.text(scores, "filter")) if text]
-    seed = read.number(scores, "seed")
-    return parts + ([f"seed {seed:.0f}"] if seed is not None else [])
+    seed = read.integer(scores, "seed")
+    return parts + ([f"seed {seed}"] if seed is not None else [])
 
 
 def _flat(values: dict[str, Any], prefix: str) -> list[tuple[str, str]]:

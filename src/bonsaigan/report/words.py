@@ -6,7 +6,7 @@ EXPLAINED = {
     "kid": "How far the new pictures, as a whole, are from the real ones. 0 is no difference. With few "
     "pictures this is the number to trust.",
     "frechet": "The same question by an older measure. It falls as sets grow: compare it only between sets "
-    "of one size. Both values here are for the size in brackets.",
+    "of one size.",
     "precision": "Share of new pictures that lie among the real ones.",
     "recall": "Share of real pictures that lie among the new ones.",
     "density": "How thickly real pictures lie around a new one. About 1 is like real; above 1 it keeps to "
