@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bonsaigan.cli import app
 from bonsaigan.config import Size, TrainConfig
 from bonsaigan.training.health import Change, Health, read_history
-from bonsaigan.training.recipes import default_config, find
+from bonsaigan.training.recipes import RECIPES, default_config, find
 from bonsaigan.training.watches import Finding
 
 Lines = list[dict[str, Any]]
@@ -240,6 +243,20 @@ def test_a_failure_says_why_and_passes_with_the_step() -> None:
     assert resumed.catch_up([{"step": 17, **change.line()}]) == []
     assert tell(resumed, [step(15)]) == []
     assert tell(resumed, [step(22)])[0].over
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_advice_names_options_that_exist(recipe: str) -> None:
+    watched = health(recipe, guessing_loss=0.693)
+    watched.failed(17, "A loss became nan.")
+    lines = [*steps(loss=0.0, real=1.0, fake=1.0), *[look(at, 0.0) for at in LOOKS]]
+    lines += [leaking(3000 + n, 0.9, 0.9, name=name) for n in range(9) for name in config(recipe).augment]
+    found = {c.finding.name: c.finding for c in tell(watched, sorted(lines, key=lambda line: line["step"]))}
+    train = typer.main.get_command(app).commands["train"]  # pyright: ignore[reportAttributeAccessIssue]
+    known = {option for param in train.params for option in param.opts}
+    assert {"collapse", "discriminator wins", "not finite"} <= found.keys()
+    for finding in found.values():
+        assert set(re.findall(r"--[a-z]+", finding.advice)) <= known
 
 
 # ---------------------------------------------------------------------------------------------------------
