@@ -136,13 +136,13 @@ class Reader:
         real = self._real(BATCH // 2)
         self.losses = self.article.step(real, _latents(self.rng, BATCH // 2), _latents(self.rng, BATCH))
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> dict[str, np.ndarray]:
         """Pictures of the same latents each time, scaled back from the generator's [-1, 1]."""
         starts = range(0, len(self.latents), DRAW_BATCH)
         generate = self.article.generator.predict_on_batch
         parts = [generate(self.latents[start : start + DRAW_BATCH]) for start in starts]
         shares = (np.concatenate(parts) + 1.0) / 2.0
-        return _protocol.to_uint8(shares * (self.high - self.low) + self.low)
+        return {"generator": _protocol.to_uint8(shares * (self.high - self.low) + self.low)}
 
     def progress(self) -> dict[str, float]:
         """The article's performance summary: the discriminator's accuracy on 50 real and on 50 generated."""
@@ -178,7 +178,6 @@ def main() -> None:
             "latent": LATENT,
             "learning_rate": LEARNING_RATE,
             "beta_1": BETA_1,
-            "draws_with": "the generator",
         },
     )
     _protocol.run(Reader(article, pictures, asked), asked, about)

@@ -20,7 +20,10 @@ RIVALS = {
     "gan_ada_keras": (BENCHMARKS / "rivals" / "gan_ada_keras.py", "RIVALS_KERAS_PYTHON"),
     "lightweight_gan": (BENCHMARKS / "rivals" / "lightweight_gan.py", "RIVALS_LIGHTWEIGHT_PYTHON"),
 }
-SMALLER = {"lightweight_gan": ["--batch", "2", "--accumulate", "1"], "gan_ada_keras": ["--batch", "4"]}
+SMALLER = {
+    "lightweight_gan": ["--batch", "2", "--accumulate", "1", "--fmap-max", "16", "--attention"],
+    "gan_ada_keras": ["--batch", "4"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +58,10 @@ class Toy:
         self.clock.now_sec += next(self.step_sec)
         self.steps += 1
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> dict[str, np.ndarray]:
         self.clock.now_sec += 1000.0
-        return np.full((self.samples, 4, 6, 3), self.steps, np.uint8)
+        pictures = np.full((self.samples, 4, 6, 3), self.steps, np.uint8)
+        return {"average": pictures, "generator": pictures + 100}
 
     def progress(self) -> dict[str, float]:
         self.clock.now_sec += 1000.0
@@ -75,14 +79,21 @@ def run_toy(
     )
     clock = Clock()
     protocol.run(Toy(clock, iter(step_sec), samples=2), asked, about, clock=clock)
-    drawn = {file.name: int(np.load(file)[0, 0, 0, 0]) for file in sorted(folder.glob("*.npy"))}
+    drawn = {file.name: int(np.load(file)[0, 0, 0, 0]) for file in folder.glob("*.npy")}
+    for name, step in list(drawn.items()):
+        if not name.endswith("-generator.npy"):
+            assert drawn.pop(name.replace(".npy", "-generator.npy")) == step + 100
     return json.loads((folder / "steps.json").read_text()), drawn
 
 
 def test_pictures_are_of_the_first_step_at_or_after_each_moment(protocol: Any, tmp_path: Path) -> None:
     steps, drawn = run_toy(protocol, tmp_path, [3.0, 2.0, 2.0, 2.0, 9.0], "--at", "9", "5", "6")
     assert drawn == {"at-5.npy": 2, "at-6.npy": 3, "at-9.npy": 4}
-    assert [entry["train_sec"] for entry in steps["drawn"]] == [5.0, 7.0, 9.0]
+    assert [entry["train_sec"] for entry in steps["drawn"]] == [5.0, 5.0, 7.0, 7.0, 9.0, 9.0]
+    assert [(entry["file"], entry["by"], entry["step"]) for entry in steps["drawn"][:2]] == [
+        ("at-5.npy", "average", 2),
+        ("at-5-generator.npy", "generator", 2),
+    ]
     assert steps["steps"] == 4
 
 

@@ -36,8 +36,11 @@ class Method(Protocol):
         """Train for one step, the drawing of its batch included."""
         ...
 
-    def draw(self) -> np.ndarray:
-        """The asked number of pictures, uint8 (samples, H, W, 3), of the same latents each time."""
+    def draw(self) -> dict[str, np.ndarray]:
+        """The asked number of pictures, uint8 (samples, H, W, 3), of the same latents each time.
+
+        By the name of what drew them, first what the method itself would show.
+        """
         ...
 
     def progress(self) -> dict[str, float]:
@@ -172,10 +175,9 @@ def run(
         moments = due(asked.at, before_sec, record.train_sec)
         if moments or record.finished():
             began = clock()
-            pictures = method.draw()
+            drawn = method.draw()
             record.sampling_sec += clock() - began
-            names = [f"at-{moment}.npy" for moment in moments] or ["end.npy"]
-            record.keep(names, pictures)
+            record.keep([f"at-{moment}" for moment in moments] or ["end"], drawn)
     print(
         f"{about.method}: {record.steps} steps in {record.train_sec:.1f} s of training, "
         f"median {record.median_step_sec():.3f} s a step",
@@ -222,15 +224,18 @@ class _Record:
         told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         print(f"step {self.steps}, {self.train_sec:.1f} s: {told}", flush=True)
 
-    def keep(self, names: list[str], pictures: np.ndarray) -> None:
-        """Write the pictures under each of the names, and the account so far."""
-        wanted = (self.asked.samples, *pictures.shape[1:3], 3)
-        if pictures.dtype != np.uint8 or pictures.shape != wanted:
-            raise TypeError(f"the method drew {pictures.dtype} {pictures.shape}, not uint8 {wanted}")
-        for name in names:
-            np.save(self.asked.out / name, pictures)
-            self.drawn.append({"file": name, "step": self.steps, "train_sec": round(self.train_sec, 3)})
-            print(f"step {self.steps}, {self.train_sec:.1f} s: wrote {name}", flush=True)
+    def keep(self, names: list[str], drawn: dict[str, np.ndarray]) -> None:
+        """Write the pictures under each of the names, those after the first as NAME-BY, and the account."""
+        for place, (by, pictures) in enumerate(drawn.items()):
+            wanted = (self.asked.samples, *pictures.shape[1:3], 3)
+            if pictures.dtype != np.uint8 or pictures.shape != wanted:
+                raise TypeError(f"the method drew {pictures.dtype} {pictures.shape}, not uint8 {wanted}")
+            for name in names:
+                file = f"{name}-{by}.npy" if place else f"{name}.npy"
+                np.save(self.asked.out / file, pictures)
+                told = {"file": file, "by": by, "step": self.steps, "train_sec": round(self.train_sec, 3)}
+                self.drawn.append(told)
+                print(f"step {self.steps}, {self.train_sec:.1f} s: {file}, by the {by}", flush=True)
         self.write()
 
     def write(self) -> None:

@@ -72,7 +72,6 @@ def settings(pictures: np.ndarray, batch: int) -> dict[str, Any]:
         "dropout": DROPOUT,
         "target_accuracy": TARGET_ACCURACY,
         "integration_steps": INTEGRATION_STEPS,
-        "draws_with": "the averaged generator",
     }
 
 
@@ -91,10 +90,14 @@ class GanAda:
         values = self.gan.train_on_batch(self.pictures[next(self.batches)], return_dict=True)
         self.values = {name: float(value) for name, value in values.items()}
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> dict[str, np.ndarray]:
+        """The averaged generator's pictures, and those of the generator it lags behind."""
+        return {"average": self.drawn_by(self.gan.average), "generator": self.drawn_by(self.gan.generator)}
+
+    def drawn_by(self, network: keras.Model) -> np.ndarray:
         starts = range(0, len(self.latents), DRAW_BATCH)
         parts: list[Any] = [
-            self.gan.average(self.latents[start : start + DRAW_BATCH], training=False) for start in starts
+            network(self.latents[start : start + DRAW_BATCH], training=False) for start in starts
         ]
         return _protocol.to_uint8(np.concatenate([part.numpy() for part in parts]))
 

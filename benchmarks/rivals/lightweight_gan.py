@@ -32,8 +32,9 @@ try:
 except ImportError as error:
     raise SystemExit(_protocol.missing(error)) from error
 
-BATCH, ACCUMULATE, AUG_PROB = 10, 4, 0.3
-ATTENTION_PX = (32,)
+BATCH, ACCUMULATE, FMAP_MAX = 10, 4, 512
+AUG_PROB = 0.3
+ATTENTION_PX = 32
 AVERAGES_FROM_STEP = 20_000
 TRIES = 3
 
@@ -46,6 +47,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="pictures in a pass (the package: 10)")
     parser.add_argument(
         "--accumulate", type=int, default=ACCUMULATE, help="passes in a step (the package: 4)"
+    )
+    parser.add_argument("--fmap-max", type=int, default=FMAP_MAX, help="widest layer (the package: 512)")
+    parser.add_argument(
+        "--attention",
+        type=int,
+        nargs="*",
+        default=[ATTENTION_PX],
+        metavar="SIDE",
+        help="sides with attention, or none (the package: 32)",
     )
     parser.add_argument("--aug-prob", type=float, default=AUG_PROB, help="share of passes augmented")
     values = parser.parse_args()
@@ -60,9 +70,10 @@ def main() -> None:
         "image_size": side_px,
         "batch_size": values.batch,
         "gradient_accumulate_every": values.accumulate,
+        "fmap_max": values.fmap_max,
         "aug_prob": values.aug_prob,
         "aug_types": ["cutout", "translation"],
-        "attn_res_layers": list(ATTENTION_PX),
+        "attn_res_layers": values.attention,
         "disc_output_size": 1,
         "lr": 2e-4,
     }
@@ -75,7 +86,7 @@ def main() -> None:
             import_sec=import_sec,
             parameters={"generator": count(trainer.GAN.G), "discriminator": count(trainer.GAN.D)},
             versions={"torch": torch.__version__, "lightweight-gan": package.__version__},
-            settings={**settings, "pictures": list(pictures.shape), "draws_with": method.drawer()},
+            settings={**settings, "pictures": list(pictures.shape)},
         )
         _protocol.run(method, asked, about)
 
@@ -104,11 +115,18 @@ class Lightweight:
                     raise SystemExit(f"lightweight-gan met NaN at step {self.trainer.steps}") from None
         return None
 
-    def draw(self) -> np.ndarray:
-        """Pictures of the fixed latents; the noise its generator adds is the same each time, too."""
+    def draw(self) -> dict[str, np.ndarray]:
+        """Pictures of the generator, and first of its average once that follows.
+
+        Until step 20,000 the package's average is an old copy, renewed at every thousandth step.
+        """
         gan = self.trainer.GAN
-        network = gan.GE if self.averages() else gan.G
         gan.eval()
+        average = {"average": gan.GE} if self.trainer.steps > AVERAGES_FROM_STEP else {}
+        return {by: self.drawn_by(network) for by, network in {**average, "generator": gan.G}.items()}
+
+    def drawn_by(self, network: torch.nn.Module) -> np.ndarray:
+        """Of the same latents, and of the same noise inside the generator, each time."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             pictures = self.trainer.generate_(network, self.latents)
@@ -120,13 +138,6 @@ class Lightweight:
         if trainer.last_gp_loss is not None:
             values["gradient_penalty"] = trainer.last_gp_loss
         return values
-
-    def averages(self) -> bool:
-        """Whether the package's averaged generator follows yet: until step 20,000 it is an old copy."""
-        return self.trainer.steps > AVERAGES_FROM_STEP
-
-    def drawer(self) -> str:
-        return f"the generator; its average from step {AVERAGES_FROM_STEP}, when the package begins it"
 
 
 def passes(pictures: np.ndarray, batch: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
