@@ -24,16 +24,16 @@ ArchiveOption = Annotated[
 
 @contextlib.contextmanager
 def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar for files or bytes; it disappears when the block ends."""
+    """A progress bar for files or bytes; it is there while there is something left, at most until the end."""
     from rich.progress import Progress
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None, start=False)
+        task = bar.add_task(what, total=None, start=False, visible=False)
 
         def update(done: int, total: int | None) -> None:
             if total is not None:
                 bar.start_task(task)
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, visible=total is None or done < total)
 
         yield update
 

@@ -211,7 +211,10 @@ def resume(
 def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | None = None) -> PreparedSet:
     """Open and prepare DATA; see `open_source` and `prepare`."""
     source = open_source(config.source, archive=config.archive, size=config.size, progress=progress)
-    return prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
+    prepared = prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
+    if progress is not None:
+        progress(len(prepared.pictures), len(prepared.pictures))
+    return prepared
 
 
 def choose_device(wish: Device) -> torch.device:
