@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _result
 import numpy as np
@@ -31,9 +31,12 @@ import numpy as np
 from bonsaigan.data.sources import slug
 from bonsaigan.evaluation import scores
 from bonsaigan.evaluation.copies import CopyDetector
-from bonsaigan.evaluation.embedding import Features, Pictures, embed
+from bonsaigan.evaluation.embedding import embed
 from bonsaigan.plots import save_grid
 from bonsaigan.training import session
+
+if TYPE_CHECKING:
+    from bonsaigan.evaluation.embedding import Features, Pictures
 
 HERE = Path(__file__).parent
 FIGURES = HERE.parent / "docs" / "benchmarks"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 RAMP_SHARE = 0.05
 """The half-life is at most this share of the pictures seen (Karras et al. 2020, StyleGAN2-ADA)."""
-CALIBRATION_BATCH, CALIBRATION_BATCHES = 64, 8
+CALIBRATION_BATCH, CALIBRATION_BATCHES = 64, 2
 
 
 class GeneratorEma:
@@ -36,7 +36,7 @@ class GeneratorEma:
 
     @torch.no_grad()
     def calibrated(self, *, latent: int) -> nn.Module:
-        """A copy whose batch norms hold the statistics of its own weights, over 512 fixed latents.
+        """A copy whose batch norms hold the statistics of its own weights, over 128 fixed latents.
 
         The statistics a small training batch leaves behind belong to other weights and are noisy.
         """

@@ -29,6 +29,7 @@ from bonsaigan.training.ema import GeneratorEma
 from bonsaigan.training.losses import zero_centred_penalty
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import Recipe, find
+from bonsaigan.training.vitals import all_finite
 
 SAVE_EVERY_SEC = 60.0
 STEP_STREAM, INITIAL_STREAM = 1, 2
@@ -152,8 +153,26 @@ class Trainer:
                 group["betas"] = (settings.beta1, _between(first_beta2, settings.beta2, done))
         self.gamma = penalty.gamma * _between(1.0, penalty.final_share, done)
 
+    def check_finite(self) -> None:
+        """Make sure that the weights may be saved: a finite loss may have a gradient that is not.
+
+        Raises:
+            TrainingError: a weight is not finite; what was saved before is kept.
+        """
+        if not all_finite(self.generator, self.discriminator, self.ema.module):
+            raise TrainingError(
+                f"a weight stopped being a finite number by step {self.progress.step}; the state saved "
+                "before is kept. Try a lower --lr, or --precision fp32"
+            )
+
     def save(self, folder: Path) -> None:
-        """Write the full state; see `checkpoint.save`."""
+        """Write the full state; see `checkpoint.save`.
+
+        Raises:
+            TrainingError: see `check_finite`.
+            CheckpointError: it cannot be written.
+        """
+        self.check_finite()
         checkpoint.save(
             folder / CHECKPOINT_DIR, tensors=checkpoint.pack(self._parts()), progress=self.progress
         )

@@ -120,11 +120,7 @@ class Monitor:
         """
         started = time.monotonic()
         progress = trainer.progress
-        if not vitals.all_finite(trainer.generator, trainer.discriminator, trainer.ema.module):
-            raise TrainingError(
-                f"a weight stopped being a finite number by step {progress.step}; the state saved before is "
-                "kept. Try a lower --lr, or --precision fp32"
-            )
+        trainer.check_finite()
         network = trainer.ema.calibrated(latent=self.config.network.latent)
         spec = dataclasses.replace(self.spec, step=progress.step)
         grid = self._draw(network, GRID_ROWS * GRID_COLUMNS, seed=0)
