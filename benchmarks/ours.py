@@ -22,7 +22,7 @@ from rivals import _protocol
 from bonsaigan.config import Budget, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.training import recipes
-from bonsaigan.training.ema import fixed_latents
+from bonsaigan.training.ema import GeneratorEma, fixed_latents
 from bonsaigan.training.loop import StepStats, Trainer
 from bonsaigan.training.session import choose_precision
 
@@ -44,9 +44,13 @@ class Ours:
         self.stats = self.trainer.step(self.pictures)
         self.trainer.progress.train_sec += time.perf_counter() - began
 
-    def draw(self) -> np.ndarray:
-        """uint8 (samples, H, W, 3) of fixed latents."""
-        network = self.trainer.ema.calibrated(latent=self.latent)
+    def draw(self) -> dict[str, np.ndarray]:
+        """uint8 (samples, H, W, 3) of fixed latents, by the average and by the generator as it is."""
+        as_it_is = GeneratorEma(self.trainer.generator, half_life_kimg=0.0)
+        return {"average": self._draw(self.trainer.ema), "generator": self._draw(as_it_is)}
+
+    def _draw(self, ema: GeneratorEma) -> np.ndarray:
+        network = ema.calibrated(latent=self.latent)
         z = fixed_latents(self.samples, latent=self.latent, seed=DRAW_SEED)
         with torch.inference_mode():
             return np.concatenate([to_uint8(network(part)) for part in z.split(DRAW_BATCH)])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -101,25 +102,17 @@ def contend(
         print(f"{contender}, seed {seed}: until {asked.at[-1]} s", flush=True)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         steps = json.loads((out / "steps.json").read_text())
-        moments = {drawn["file"]: drawn for drawn in steps["drawn"]}
         rows = []
-        for at in asked.at:
-            drawn, pictures = moments[f"at-{at}.npy"], np.load(out / f"at-{at}.npy")
-            if seed == asked.seeds[0]:
+        for drawn in steps["drawn"]:
+            own, at = drawn["by"] == steps["drawn"][0]["by"], int(re.findall(r"\d+", drawn["file"])[0])
+            shown = contender if own else f"{contender} ({drawn['by']})"
+            pictures = np.load(out / drawn["file"])
+            if own and seed == asked.seeds[0]:
                 save_grid(FIGURES / f"{name}-{contender}-{at}s.png", pictures[:GRID], columns=8)
-            rows.append(
-                {
-                    "contender": contender,
-                    "seed": seed,
-                    "at_sec": at,
-                    "steps": drawn["step"],
-                    "train_sec": drawn["train_sec"],
-                    "median_step_sec": steps["median_step_sec"],
-                    **judge.score(pictures),
-                    "commit": _result.commit(),
-                }
-            )
-            print({k: v for k, v in rows[-1].items() if not isinstance(v, str)}, flush=True)
+            about = {"contender": shown, "seed": seed, "at_sec": at, "steps": drawn["step"]}
+            speed = {"train_sec": drawn["train_sec"], "median_step_sec": steps["median_step_sec"]}
+            rows.append({**about, **speed, **judge.score(pictures), "commit": _result.commit()})
+            print({k: v for k, v in rows[-1].items() if k != "commit"}, flush=True)
     return rows
 
 
