@@ -150,7 +150,7 @@ def _keras_adam(params: list[nn.Parameter], config: OptimizerConfig, lr: float) 
 def _projected_defaults(size: Size, pictures: int) -> Defaults:
     return Defaults(
         batch=8,
-        network=NetworkConfig(latent=128, width=512, discriminator_width=64),
+        network=NetworkConfig(latent=128, width=256, discriminator_width=64),
         optimizer=OptimizerConfig(generator_lr=4e-4, discriminator_lr=4e-4, beta1=0.0, beta2=0.99),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
