@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from bonsaigan import cli
 from tests.hostile import make_folder
 
 
@@ -80,3 +83,17 @@ def test_a_dry_run_tells_the_time_and_writes_no_run(tmp_path: Path) -> None:
 
 def test_recipes_are_listed(tmp_path: Path) -> None:
     assert "article" in run("recipes", cwd=tmp_path).stdout
+
+
+def test_every_command_and_flag_in_the_readme_exists() -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    group = typer.main.get_command(cli.app)
+    assert hasattr(group, "commands")
+    commands = group.commands  # pyright: ignore[reportAttributeAccessIssue]
+    shown = re.findall(r"bonsaigan\s+([a-z-]+)((?:[^`\n#|]|\n(?=--))*)", text)
+    named = [(name, words) for name, words in shown if name in commands]
+    assert {name for name, _ in named} == set(commands)
+    for name, words in named:
+        flags = {flag for parameter in commands[name].params for flag in parameter.opts}
+        for flag in re.findall(r"(?<!\S)--[a-z-]+", words):
+            assert flag in flags, f"bonsaigan {name} has no {flag}"
