@@ -37,7 +37,12 @@ def main() -> None:
         plan = session.plan(f"caltech101:{category}", wishes)
         name = f"{category}-{asked.minutes:g}min"
         with tempfile.TemporaryDirectory() as folder:
-            run = session.start(plan, run=f"{folder}/{name}", console=Console(soft_wrap=True))
+            ends: list[session.Trained] = []
+            run = session.start(
+                plan, run=f"{folder}/{name}", console=Console(soft_wrap=True), conclude=ends.append
+            )
+            if ends[0].stopped:
+                raise SystemExit(f"{category}: stopped, so nothing is written")
             generator = bonsaigan.load(run)
         pictures = generator.images(generator.latents(range(GENERATED)))
         save_grid(GRIDS / f"{name}.png", pictures[:GRID], columns=8)

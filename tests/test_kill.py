@@ -14,13 +14,13 @@ from bonsaigan.training import checkpoint, session
 from bonsaigan.training.session import Wishes
 from tests.test_training import assert_equal, make_photos, weights
 
-KILLS, STEPS = 10, 600
+KILLS, STEPS = 10, 400
 CODE = """
 import sys
 from bonsaigan.training import loop, session
 from bonsaigan import runs
 loop.SAVE_EVERY_SEC = 0.2
-wishes = session.Wishes(size="32", steps=600, batch=4, width=64, precision="fp32", evaluate=False)
+wishes = session.Wishes(size="32", steps=400, batch=4, width=64, precision="fp32", evaluate=False)
 if (runs.RUNS_DIR / "killed" / "config.json").exists():
     session.resume("killed")
 else:
