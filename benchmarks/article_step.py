@@ -10,18 +10,17 @@ import json
 import statistics
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import _result
 import numpy as np
 import torch
+from roofline import product_gflop_per_sec
 
 from bonsaigan.training import session
 from bonsaigan.training.loop import measure_step_sec
 
 STEP_GFLOP = 550
-MATRIX_SIDE = 4096
 
 
 def main() -> None:
@@ -39,7 +38,7 @@ def main() -> None:
     for _ in range(asked.rounds):
         ours.append(measure_step_sec(plan.config, pictures, device=torch.device("cpu"), steps=asked.steps))
         keras.append(keras_step_sec(asked.keras_python, pictures, steps=asked.steps))
-    rate = matrix_gflop_per_sec()
+    rate = product_gflop_per_sec(torch.float32)
     _result.write(
         "article_step",
         {
@@ -62,17 +61,6 @@ def keras_step_sec(python: str, pictures: np.ndarray, *, steps: int) -> float:
         command = [python, str(script), "--data", str(data), "--steps", str(steps + 2), "--out", folder]
         subprocess.run([*command, "--samples", "6"], check=True, capture_output=True)
         return statistics.median(json.loads((Path(folder) / "steps.json").read_text())["step_sec"][2:])
-
-
-def matrix_gflop_per_sec() -> float:
-    """Rate of a float32 product of two square matrices: the best of five."""
-    a, b = torch.randn(MATRIX_SIDE, MATRIX_SIDE), torch.randn(MATRIX_SIDE, MATRIX_SIDE)
-    times = []
-    for _ in range(5):
-        started = time.perf_counter()
-        torch.mm(a, b)
-        times.append(time.perf_counter() - started)
-    return 2 * MATRIX_SIDE**3 / min(times) / 1e9
 
 
 if __name__ == "__main__":

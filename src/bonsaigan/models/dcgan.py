@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bonsaigan.config import Size
-from bonsaigan.models.fastgan import count_doublings
+from bonsaigan.models.fastgan import count_doublings, initial_values
 
 NARROWEST = 32
 """Fewest channels of any level."""
@@ -42,7 +42,7 @@ class DcganGenerator(nn.Module):
         )
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in widths[1:])
         self.to_picture = nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1)
-        self.apply(_initial_values)
+        self.apply(initial_values)
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one picture for each latent vector.
@@ -78,18 +78,8 @@ class DcganDiscriminator(nn.Sequential):
             layers += [down, nn.BatchNorm2d(b), nn.LeakyReLU(0.2)]
         rest = (size.height_px >> halvings, size.width_px >> halvings)
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, rest), nn.Flatten())
-        self.apply(_initial_values)
+        self.apply(initial_values)
 
     def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Score pictures, float (B, C, H, W) in [-1, 1]: logits, float32 (B, 1)."""
         return super().forward(images).float()
-
-
-def _initial_values(layer: nn.Module) -> None:
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-        nn.init.normal_(layer.weight, 0.0, 0.02)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-    elif isinstance(layer, nn.BatchNorm2d):
-        nn.init.normal_(layer.weight, 1.0, 0.02)
-        nn.init.zeros_(layer.bias)

@@ -49,7 +49,7 @@ class FastGanGenerator(nn.Module):
             for level in range(doublings - EXCITE_LEVELS + 1)
         )
         self.to_picture = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
-        self.apply(_initial_values)
+        self.apply(initial_values)
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one picture for each latent vector.
@@ -138,7 +138,8 @@ def count_doublings(size: Size) -> int:
     return doublings
 
 
-def _initial_values(layer: nn.Module) -> None:
+def initial_values(layer: nn.Module) -> None:
+    """N(0, 0.02) for weights, N(1, 0.02) for the scales of batch norm, as DCGAN has them."""
     if isinstance(layer, (nn.Conv2d, nn.Linear)):
         nn.init.normal_(layer.weight, 0.0, 0.02)
         if layer.bias is not None:
