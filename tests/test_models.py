@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -33,6 +35,46 @@ def test_parameter_counts_of_the_default_generator() -> None:
     assert sum(p.numel() for p in generator.parameters()) == 2_210_915
     with pytest.raises(ConfigError, match="family"):
         build_generator("stylegan", network=network, size=size, channels=3)
+
+
+@pytest.mark.parametrize("family", ["dcgan", "fastgan"])
+def test_initial_values_are_those_of_dcgan(family: str) -> None:
+    network = NetworkConfig(latent=128, width=256, discriminator_width=64)
+    generator = build_generator(family, network=network, size=Size(width_px=64, height_px=64), channels=3)
+    for layer in generator.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d, torch.nn.Linear)):
+            sample_error = 0.02 / (2 * layer.weight.numel()) ** 0.5
+            assert float(layer.weight.std()) == pytest.approx(0.02, abs=5 * sample_error)
+
+
+FIRST_CALLS = """
+import hashlib, os
+import torch
+import bonsaigan.models
+values = torch.arange(12288, dtype=torch.float32) / 1000 - 6
+seen = set()
+for _ in range(400):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.write(write, hashlib.sha256(torch.tanh(values).numpy().tobytes()).digest())
+        os._exit(0)
+    os.close(write)
+    seen.add(os.read(read, 32))
+    os.close(read)
+    os.wait()
+print(len(seen))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_the_first_vector_function_of_a_process_gives_what_the_next_ones_do() -> None:
+    """Without the call that `models` makes, one in a hundred of these processes differs."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_CALLS], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.strip() == "1"
 
 
 def test_the_discriminator_trains_its_heads_alone_and_gradients_reach_the_pictures() -> None:

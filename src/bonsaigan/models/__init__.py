@@ -5,12 +5,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+import torch
+
 from bonsaigan.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bonsaigan.config import NetworkConfig, Size
+
+# Intel's vector functions (tanh, exp, sqrt and others in torch on x86) choose their code on the first call in
+# a process. When threads make that call together, now and then one of them still takes another path, whose
+# last bits differ: one training in ten then takes another course from its first step (benchmarks/LOG.md).
+# One call from a single thread settles it.
+torch.tanh(torch.zeros(1))
 
 GENERATORS = {
     "article": ("article", "ArticleGenerator"),
@@ -19,6 +27,13 @@ GENERATORS = {
     "r3gan": ("r3gan", "R3ganGenerator"),
 }
 """Families of generators that `build_generator` knows: module and class of each."""
+DISCRIMINATORS = {
+    "article": ("article", "ArticleDiscriminator"),
+    "dcgan": ("dcgan", "DcganDiscriminator"),
+    "projected": ("projected", "ProjectedDiscriminator"),
+    "r3gan": ("r3gan", "R3ganDiscriminator"),
+}
+"""Families of discriminators that `build_discriminator` knows: module and class of each."""
 
 
 def build_generator(family: str, *, network: NetworkConfig, size: Size, channels: int) -> nn.Module:
@@ -29,6 +44,19 @@ def build_generator(family: str, *, network: NetworkConfig, size: Size, channels
     """
     if family not in GENERATORS:
         raise ConfigError(f"generator family {family!r}: expected one of {', '.join(GENERATORS)}")
-    module, name = GENERATORS[family]
-    kind = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    kind = _class(*GENERATORS[family])
     return kind(latent=network.latent, width=network.width, size=size, channels=channels)
+
+
+def build_discriminator(family: str, *, network: NetworkConfig, size: Size, channels: int) -> nn.Module:
+    """A discriminator with fresh weights, for pictures float (B, C, H, W) in [-1, 1].
+
+    Raises:
+        KeyError: `family` is unknown; recipes name it, users do not.
+    """
+    kind = _class(*DISCRIMINATORS[family])
+    return kind(width=network.discriminator_width, size=size, channels=channels)
+
+
+def _class(module: str, name: str) -> type[nn.Module]:
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -140,7 +140,7 @@ def count_doublings(size: Size) -> int:
 
 def initial_values(layer: nn.Module) -> None:
     """N(0, 0.02) for weights, N(1, 0.02) for the scales of batch norm, as DCGAN has them."""
-    if isinstance(layer, (nn.Conv2d, nn.Linear)):
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
         nn.init.normal_(layer.weight, 0.0, 0.02)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

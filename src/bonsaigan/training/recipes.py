@@ -23,7 +23,7 @@ from bonsaigan.config import (
     TrainConfig,
 )
 from bonsaigan.errors import ConfigError
-from bonsaigan.models import build_generator
+from bonsaigan.models import build_discriminator, build_generator
 from bonsaigan.training import losses
 from bonsaigan.training.losses import AdversarialLoss
 
@@ -60,8 +60,8 @@ class Recipe:
     """Key of the generator in `models`."""
     defaults: Callable[[Size, int], Defaults]
     """(size, number of pictures) → settings."""
-    discriminator: Callable[[TrainConfig], nn.Module]
-    """Builds the discriminator."""
+    discriminator_family: str
+    """Key of the discriminator in `models`."""
     loss: AdversarialLoss
     """Both players' losses."""
     optimizer: Callable[[list[nn.Parameter], OptimizerConfig, float], torch.optim.Optimizer]
@@ -85,6 +85,15 @@ class Recipe:
         """Build the generator with fresh weights."""
         return build_generator(
             self.family, network=config.network, size=config.data.size, channels=config.channels
+        )
+
+    def discriminator(self, config: TrainConfig) -> nn.Module:
+        """Build the discriminator with fresh weights."""
+        return build_discriminator(
+            self.discriminator_family,
+            network=config.network,
+            size=config.data.size,
+            channels=config.channels,
         )
 
     def view(self, discriminator: nn.Module, images: Tensor) -> list[Tensor]:
@@ -157,14 +166,6 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _projected_discriminator(config: TrainConfig) -> nn.Module:
-    from bonsaigan.models.projected import ProjectedDiscriminator
-
-    return ProjectedDiscriminator(
-        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
-    )
-
-
 def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
     return Defaults(
         batch=16,
@@ -172,14 +173,6 @@ def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
         optimizer=OptimizerConfig(generator_lr=2e-4, discriminator_lr=2e-4, beta1=0.5, beta2=0.999),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
-    )
-
-
-def _dcgan_discriminator(config: TrainConfig) -> nn.Module:
-    from bonsaigan.models.dcgan import DcganDiscriminator
-
-    return DcganDiscriminator(
-        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
     )
 
 
@@ -201,14 +194,6 @@ def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _r3gan_discriminator(config: TrainConfig) -> nn.Module:
-    from bonsaigan.models.r3gan import R3ganDiscriminator
-
-    return R3ganDiscriminator(
-        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
-    )
-
-
 def _article_defaults(size: Size, pictures: int) -> Defaults:
     return Defaults(
         batch=32,
@@ -221,14 +206,6 @@ def _article_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _article_discriminator(config: TrainConfig) -> nn.Module:
-    from bonsaigan.models.article import ArticleDiscriminator
-
-    return ArticleDiscriminator(
-        width=config.network.discriminator_width, size=config.data.size, channels=config.channels
-    )
-
-
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -238,7 +215,7 @@ RECIPES = {
             source="Sauer et al., Projected GANs Converge Faster, 2021; Liu et al., FastGAN, 2021",
             family="fastgan",
             defaults=_projected_defaults,
-            discriminator=_projected_discriminator,
+            discriminator_family="projected",
             loss=losses.HINGE,
             optimizer=_adam,
             share_fakes=True,
@@ -250,7 +227,7 @@ RECIPES = {
             source="Huang et al., The GAN is dead; long live the GAN!, 2024",
             family="r3gan",
             defaults=_r3gan_defaults,
-            discriminator=_r3gan_discriminator,
+            discriminator_family="r3gan",
             loss=losses.RELATIVISTIC,
             optimizer=_adam,
             share_fakes=True,
@@ -261,7 +238,7 @@ RECIPES = {
             source="Radford et al., DCGAN, 2016; Zhao et al., DiffAugment, 2020",
             family="dcgan",
             defaults=_dcgan_defaults,
-            discriminator=_dcgan_discriminator,
+            discriminator_family="dcgan",
             loss=losses.CROSS_ENTROPY,
             optimizer=_adam,
             share_fakes=True,
@@ -273,7 +250,7 @@ RECIPES = {
             source="the DCGAN tutorial on Caltech-101 bonsai; Radford et al., DCGAN, 2015",
             family="article",
             defaults=_article_defaults,
-            discriminator=_article_discriminator,
+            discriminator_family="article",
             loss=losses.CROSS_ENTROPY,
             optimizer=_keras_adam,
             real_share=0.5,
