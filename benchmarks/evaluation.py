@@ -210,7 +210,7 @@ def times(photos: dict[str, np.ndarray]) -> dict[str, Any]:
     jobs: dict[str, Callable[[], Any]] = {
         "scores, 500 against 128": lambda: evaluate(generated, real),
         "copies, 500 against 128": lambda: CopyDetector(real).check(generated),
-        "while training, 256 against 128": lambda: reference.score(generated[:256]),
+        "while training, 256 against 128": lambda: reference.score(reference.embed(generated[:256])),
         "KID from features, 500 against 128": _kid_alone(generated[:500], real),
     }
     found: dict[str, Any] = {"threads": THREADS, "load before": os.getloadavg()[0]}

@@ -19,7 +19,7 @@ from bonsaigan.config import Budget
 from bonsaigan.errors import TrainingError
 from bonsaigan.evaluation import scores
 from bonsaigan.models.dcgan import DcganGenerator
-from bonsaigan.training import loop, monitor, recipes, session, watches
+from bonsaigan.training import loop, monitor, recipes, session, shared, watches
 from bonsaigan.training.augment import augment
 from bonsaigan.training.health import read_history
 from bonsaigan.training.loop import Trainer
@@ -35,7 +35,7 @@ def _hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(monitor, "is_look", lambda step: step % LOOK_EVERY == 0)
     monkeypatch.setattr(monitor, "EVALUATE_SHARE", 1e9)
-    monkeypatch.setattr(monitor, "EVALUATE_COUNT", 64)
+    monkeypatch.setattr(shared, "EVALUATE_COUNT", 64)
     monkeypatch.setattr(watches, "LASTS_STEPS", 2 * LOOK_EVERY)
     monkeypatch.setattr(scores, "embed", lambda p, **_: p[:, ::8, ::8].reshape(len(p), -1) / 99)
 
@@ -115,7 +115,7 @@ def test_a_collapse_that_comes_late_and_passes(photos: Path, monkeypatch: pytest
     forward, looks = DcganGenerator.forward, []
 
     def collapsing(self: DcganGenerator, z: Tensor) -> Tensor:
-        if not self.training and len(z) == monitor.DRAW_BATCH:
+        if not self.training and len(z) == shared.DRAW_BATCH:
             looks.append(1)
         share = 0.2 if not self.training and 4 < len(looks) <= 10 else 1.0
         return forward(self, z) * share

@@ -254,3 +254,34 @@ def test_scores_keep_the_best_moment_and_patience_ends_the_run(photos: Path) -> 
     with Image.open(run / "samples" / "summary-000001.png") as summary:
         assert summary.size == (3 * 34 - 2, 2 * 34 - 2)
     assert bonsaigan.load(run).spec.scores["kid"] == pytest.approx(scored[-1]["kid"], abs=1e-5)
+
+
+def test_a_run_starts_from_the_networks_of_another(photos: Path) -> None:
+    first = session.start(session.plan(str(photos), tiny(width=32)), run="first")
+    plan = session.plan(str(photos), tiny(init="first", seed=1, width=None))
+    assert plan.config.network.width == 32
+    trainer = Trainer(plan.config, device=torch.device("cpu"))
+    assert plan.config.init is not None
+    trainer.begin_from(Path(plan.config.init))
+    before = weights(first)
+    players = {"generator": trainer.generator, "discriminator": trainer.discriminator}
+    for name, value in checkpoint.pack(players).items():
+        assert torch.equal(value, before[name]), name
+    folder = session.start(plan, run="second")
+    assert not torch.equal(weights(folder)["generator.start.weight"], before["generator.start.weight"])
+    assert checkpoint.load(folder / "checkpoint")[1].step == 4
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"recipe": "dcgan"}, "its recipe is projected, that of this training dcgan"),
+        ({"size": "64"}, "its size is 32, that of this training 64"),
+        ({"width": 64}, "its width is 32, that of this training 64"),
+        ({"init": "frist"}, "did you mean first"),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(photos: Path, wish: dict[str, object], said: str) -> None:
+    session.start(session.plan(str(photos), tiny(width=32, steps=1)), run="first")
+    with pytest.raises(bonsaigan.BonsaiganError, match=said):
+        session.plan(str(photos), dataclasses.replace(tiny(width=None, init="first"), **wish))  # pyright: ignore

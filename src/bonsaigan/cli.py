@@ -5,6 +5,7 @@ Here stand those that make a run; those that use one are in `cli_run.py`.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +52,8 @@ def main() -> None:
     try:
         app()
     except BonsaiganError as error:
-        print(f"bonsaigan: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's other processes would say the same
+            print(f"bonsaigan: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("bonsaigan: stopped", file=sys.stderr)
@@ -76,6 +78,9 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's]")] = None,
     width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Start from the networks of another run.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The source of all randomness.")] = 0,
     fit: FitOption = None,
     holdout: Annotated[
@@ -95,11 +100,10 @@ def train(
     ] = False,
 ) -> None:
     """Train a generator on a set of pictures."""
-    from bonsaigan import runs
     from bonsaigan.training import session
 
     console = make_console()
-    if resume and run is not None and (runs.RUNS_DIR / run / runs.CONFIG_FILE).is_file():
+    if resume and run is not None and session.is_begun(run):
         _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
         return
     wishes = session.Wishes(
@@ -111,6 +115,7 @@ def train(
         batch=batch,
         lr=lr,
         width=width,
+        init=init,
         seed=seed,
         fit=fit,  # pyright: ignore[reportArgumentType]  # checked by DataConfig
         holdout=holdout,

@@ -195,6 +195,8 @@ class TrainConfig:
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
+    init: str | None = None
+    """Folder of the run whose networks this one starts from."""
     seed: int = 0
     """The source of all randomness."""
     evaluate: bool = True

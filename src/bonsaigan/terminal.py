@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -39,10 +40,11 @@ def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int | N
 
 
 def make_console() -> Console:
-    """A console that folds no lines when they go to a file."""
+    """A console that folds no lines when they go to a file; of torchrun's processes the first one speaks."""
     from rich.console import Console
 
-    return Console(soft_wrap=True) if not sys.stdout.isatty() else Console()
+    quiet = os.environ.get("RANK", "0") != "0"
+    return Console(quiet=quiet) if sys.stdout.isatty() else Console(soft_wrap=True, quiet=quiet)
 
 
 def plain(text: str) -> str:

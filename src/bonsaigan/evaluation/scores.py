@@ -152,9 +152,12 @@ class RealReference:
         self._within = metrics.mean_off_diagonal(metrics.polynomial_kernel(self.features, self.features))
         self._spread = metrics.mean_distance(self.features)
 
-    def score(self, generated: Pictures) -> QuickScore:
-        """The same numbers as `kid_full` and `diversity` give, for uint8 (N, H, W, C), N at least 2."""
-        features = embed(generated, network=self.network, device=self.device)
+    def embed(self, generated: Pictures) -> Features:
+        """Features of uint8 (N, H, W, C), as `score` takes them."""
+        return embed(generated, network=self.network, device=self.device)
+
+    def score(self, features: Features) -> QuickScore:
+        """The same numbers as `kid_full` and `diversity` give, for at least 2 generated pictures."""
         within = metrics.mean_off_diagonal(metrics.polynomial_kernel(features, features))
         between = float(metrics.polynomial_kernel(features, self.features).mean())
         return QuickScore(

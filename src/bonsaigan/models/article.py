@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bonsaigan.config import Size
+from bonsaigan.processes import own_share
 
 GENERATOR_HALVINGS = 3
 """The generator starts on a grid of the picture's size divided by two to this power."""
@@ -80,7 +81,7 @@ class ArticleDiscriminator(nn.Sequential):
             layers[f"down_{n}"] = nn.Conv2d(widths[n - 1], widths[n], kernel_size=4, stride=2, padding=1)
             layers[f"leaky_relu_{n}"] = nn.LeakyReLU(0.2)
         layers["flatten"] = FlattenMaps()
-        layers["dropout"] = nn.Dropout(dropout)
+        layers["dropout"] = Dropout(dropout)
         layers["dense"] = nn.Linear(rows * columns * widths[-1], 1)
         super().__init__(layers)
         self.width, self.size, self.channels = width, size, channels
@@ -149,6 +150,17 @@ class ToMaps(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Reshape; the result is in channels-last memory without a copy."""
         return features.view(len(features), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose draws are the same however many processes share a batch."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Features (B, F), a share `p` of them zero and the others 1 / (1 - p) times as large in training."""
+        if not self.training:
+            return input
+        kept = own_share(lambda n: torch.rand(n, *input.shape[1:]), len(input)) >= self.p
+        return input * kept.to(input) / (1 - self.p)
 
 
 class FlattenMaps(nn.Module):

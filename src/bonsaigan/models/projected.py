@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from bonsaigan.config import Size
 from bonsaigan.models import features
+from bonsaigan.processes import own_share
 
 SHORTEST_SIDE_PX = 128
 """Smaller pictures are enlarged before the features, which see little in them otherwise."""
@@ -145,7 +146,7 @@ def as_rgb(images: Tensor) -> Tensor:
         return images.expand(-1, 3, -1, -1)
     if images.shape[1] == 4:
         alpha = (images[:, 3:] + 1) / 2
-        colour = torch.rand(len(images), 3, 1, 1) * 2 - 1
+        colour = own_share(lambda n: torch.rand(n, 3, 1, 1), len(images)) * 2 - 1
         return images[:, :3] * alpha + colour.to(images) * (1 - alpha)
     return images
 

@@ -2,7 +2,8 @@
 Training", 2020).
 
 Real and generated pictures pass through the same random changes before the discriminator sees them, and
-gradients flow through. Each picture has its own draw from torch's default generator.
+gradients flow through. Each picture has its own draw from torch's default generator, the same one however
+many processes share the batch.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from bonsaigan.processes import own_share
 
 TRANSLATION_SHARE = 1 / 8
 """Largest shift as a share of the side (Zhao et al. 2020, section 3.2)."""
@@ -33,14 +36,15 @@ def augment(images: Tensor, names: Sequence[str]) -> Tensor:
 
 def flip(images: Tensor) -> Tensor:
     """Mirror half of the pictures. Generated ones need not be mirrored, but it does no harm."""
-    mirrored = torch.rand(len(images), 1, 1, 1) < 0.5
+    mirrored = own_share(lambda n: torch.rand(n, 1, 1, 1), len(images)) < 0.5
     return torch.where(mirrored.to(images.device), images.flip(3), images)
 
 
 def colour(images: Tensor) -> Tensor:
     """Brightness ± 0.5, saturation x 0 to 2, contrast x 0.5 to 1.5 (Zhao et al. 2020); alpha stays."""
     rgb, alpha = images[:, :3], images[:, 3:]
-    brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1).to(images)
+    draws = own_share(lambda n: torch.rand(n, 3, 1, 1, 1), len(images)).to(images)
+    brightness, saturation, contrast = draws.unbind(1)
     rgb = rgb + (brightness - 0.5)
     grey = rgb.mean(dim=1, keepdim=True)
     rgb = (rgb - grey) * (saturation * 2) + grey
@@ -56,8 +60,8 @@ def translation(images: Tensor) -> Tensor:
     """
     batch, _, height, width = images.shape
     reach_y, reach_x = round(height * TRANSLATION_SHARE), round(width * TRANSLATION_SHARE)
-    shift_y = torch.randint(-reach_y, reach_y + 1, (batch, 1))
-    shift_x = torch.randint(-reach_x, reach_x + 1, (batch, 1))
+    shift_y = own_share(lambda n: torch.randint(-reach_y, reach_y + 1, (n, 1)), batch)
+    shift_x = own_share(lambda n: torch.randint(-reach_x, reach_x + 1, (n, 1)), batch)
     rows = (torch.arange(height) + shift_y).clamp(0, height - 1)
     columns = (torch.arange(width) + shift_x).clamp(0, width - 1)
     which = torch.arange(batch)[:, None, None]

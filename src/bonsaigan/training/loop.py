@@ -1,7 +1,8 @@
 """The training loop. One step stands apart below, ruled off, to be read as the papers' algorithm.
 
 Randomness of step n is a pure function of (seed, n), so that a run that was stopped and resumed ends with
-the same weights, bit for bit, as one that was not.
+the same weights, bit for bit, as one that was not. Processes that torchrun started share each step's batch;
+the first one decides, writes and prints (see `processes.py`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
+from bonsaigan import processes
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
-from bonsaigan.errors import TrainingError
+from bonsaigan.errors import ConfigError, TrainingError
 from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
 from bonsaigan.training.augment import augment
 from bonsaigan.training.checkpoint import Progress
 from bonsaigan.training.ema import GeneratorEma
 from bonsaigan.training.losses import zero_centred_penalty
-from bonsaigan.training.monitor import Monitor
+from bonsaigan.training.monitor import Helper, Monitor
 from bonsaigan.training.recipes import Recipe, find
 from bonsaigan.training.vitals import all_finite
 
@@ -35,7 +37,7 @@ SAVE_EVERY_SEC = 60.0
 STEP_STREAM, INITIAL_STREAM = 1, 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StepStats:
     """What a step tells."""
 
@@ -67,6 +69,7 @@ class Trainer:
         self.ema = GeneratorEma(self.generator, half_life_kimg=config.ema_kimg)
         self.progress = Progress()
         self.gamma = config.penalty.gamma
+        self.real_batch, self.fake_batch = _own_batches(config, self.recipe)
 
     # -----------------------------------------------------------------------------------------------------
     # One step: the discriminator learns to tell real from generated, then the generator learns to be taken
@@ -83,14 +86,13 @@ class Trainer:
         """
         config, recipe = self.config, self.recipe
         seed_all(config.seed, STEP_STREAM, self.progress.step)
-        half = round(config.batch * recipe.real_share)
         penalised = config.penalty.gamma > 0
 
         # --- look at real and at generated pictures
         with self._arithmetic():
             with contextlib.nullcontext() if recipe.share_fakes else torch.no_grad():
-                fake = self._fake(half)
-            view_real, view_fake = self._view(self._real(pictures, half)), self._view(fake)
+                fake = self._fake(self.real_batch)
+            view_real, view_fake = self._view(self._real(pictures, self.real_batch)), self._view(fake)
 
             # --- the discriminator's turn
             self._train_discriminator(True)
@@ -112,21 +114,19 @@ class Trainer:
         self._train_discriminator(False)
         with self._arithmetic():
             if not recipe.share_fakes:
-                view_fake = self._view(self._fake(config.batch))
+                view_fake = self._view(self._fake(self.fake_batch))
             against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
             loss_generator = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
         self._descend(self.generator_adam, loss_generator, "generator")
 
         # --- the average follows
         self.progress.step += 1
-        self.progress.seen_nimg += half
-        self.ema.update(self.generator, batch=half, seen_nimg=self.progress.seen_nimg)
-        return StepStats(
-            loss_generator=loss_generator.item(),
-            loss_discriminator=loss_discriminator.item(),
-            accuracy_real=share_taken_for_real(logits_real),
-            accuracy_fake=1.0 - share_taken_for_real(logits_fake),
-        )
+        seen_nimg = self.real_batch * processes.count()
+        self.progress.seen_nimg += seen_nimg
+        self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
+        losses = loss_generator.item(), loss_discriminator.item()
+        right = share_taken_for_real(logits_real), 1.0 - share_taken_for_real(logits_fake)
+        return StepStats(*processes.mean([*losses, *right]))
 
     # -----------------------------------------------------------------------------------------------------
 
@@ -180,12 +180,31 @@ class Trainer:
     def restore(self, folder: Path) -> str | None:
         """Take up the state in `folder`; a sentence if the latest one was damaged.
 
+        The first process reads it; the others, which may be on other machines, take it from there.
+
         Raises:
             CheckpointError: there is none that can be used.
         """
-        tensors, self.progress, warning = checkpoint.load(folder / CHECKPOINT_DIR)
+        state = checkpoint.load(folder / CHECKPOINT_DIR) if processes.is_first() else None
+        tensors, self.progress, warning = processes.from_first(state)
         checkpoint.unpack(tensors, self._parts())
         return warning
+
+    def begin_from(self, folder: Path) -> None:
+        """Take the networks of another run; optimisers, average and counters begin anew.
+
+        Wang et al., "Transferring GANs: generating images from limited data", ECCV 2018: both players'
+        weights are worth taking over, the discriminator's more.
+
+        Raises:
+            CheckpointError: its state cannot be used.
+        """
+        state = checkpoint.load(folder / CHECKPOINT_DIR) if processes.is_first() else None
+        tensors = processes.from_first(state)[0]
+        players = ("generator", "discriminator")
+        own = {name: value for name, value in tensors.items() if name.partition(".")[0] in players}
+        checkpoint.unpack(own, {name: self._parts()[name] for name in players})
+        self.ema.module.load_state_dict(self.generator.state_dict())
 
     def _parts(self) -> dict[str, nn.Module | optim.Optimizer]:
         return {
@@ -204,11 +223,13 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
 
     def _real(self, pictures: np.ndarray, count: int) -> Tensor:
-        which = torch.randint(len(pictures), (count,)).numpy()
+        which = processes.own_share(lambda n: torch.randint(len(pictures), (n,)), count).numpy()
         return to_float(pictures[which]).to(self.device).contiguous(memory_format=torch.channels_last)
 
     def _fake(self, count: int) -> Tensor:
-        return self.generator(torch.randn(count, self.config.network.latent).to(self.device))
+        latent = self.config.network.latent
+        z = processes.own_share(lambda n: torch.randn(n, latent), count)
+        return self.generator(z.to(self.device))
 
     def _view(self, images: Tensor) -> list[Tensor]:
         return self.recipe.view(self.discriminator, augment(images, self.config.augment))
@@ -225,11 +246,17 @@ class Trainer:
             )
         adam.zero_grad(set_to_none=True)
         loss.backward()
+        processes.average_gradients(p for group in adam.param_groups for p in group["params"])
         adam.step()
 
 
 def fit(
-    config: TrainConfig, pictures: np.ndarray, folder: Path, monitor: Monitor, *, device: torch.device
+    config: TrainConfig,
+    pictures: np.ndarray,
+    folder: Path,
+    monitor: Monitor | Helper,
+    *,
+    device: torch.device,
 ) -> Progress:
     """Train until the budget is spent, a stop is asked for, or patience runs out; keep everything.
 
@@ -245,27 +272,34 @@ def fit(
         CheckpointError: the state cannot be saved, or none that is there can be used.
     """
     trainer = Trainer(config, device=device)
-    progress = trainer.progress
-    if checkpoint.exists(folder / CHECKPOINT_DIR):
-        warning = trainer.restore(folder)
-        progress = trainer.progress
-        monitor.resumed(trainer, warning)
-    saved_at = time.monotonic()
+    if processes.from_first(checkpoint.exists(folder / CHECKPOINT_DIR)):
+        monitor.resumed(trainer, trainer.restore(folder))
+    elif config.init is not None:
+        trainer.begin_from(Path(config.init))
+    leads, saved_at = processes.is_first(), time.monotonic()
     with stop_signals() as stop, monitor.showing(trainer):
-        while not stop and progress.done_share(config.budget) < 1.0 and not monitor.out_of_patience(progress):
+        while True:
+            progress = trainer.progress
+            over = progress.done_share(config.budget) >= 1.0 or monitor.out_of_patience(progress)
+            # One process's wish to stop is enough; all else is the first one's word, and so is its clock.
+            told = [float(over), progress.train_sec] if leads else [0.0, 0.0]
+            stops, over, progress.train_sec = processes.total([float(bool(stop)), *told])
+            if stops or over:
+                break
             started = time.monotonic()
             trainer.anneal()
             stats = trainer.step(pictures)
             progress.train_sec += time.monotonic() - started
             monitor.step(trainer, stats)
-            if time.monotonic() - saved_at > SAVE_EVERY_SEC:
+            if leads and time.monotonic() - saved_at > SAVE_EVERY_SEC:
                 trainer.save(folder)
                 saved_at = time.monotonic()
-        if not stop:
+        if not stops:
             monitor.look(trainer, last=True)
-        trainer.save(folder)
-    monitor.finished(trainer, stopped=bool(stop))
-    return progress
+        if leads:
+            trainer.save(folder)
+    monitor.finished(trainer, stopped=bool(stops))
+    return trainer.progress
 
 
 def measure_step_sec(
@@ -285,6 +319,17 @@ def share_taken_for_real(logits: Sequence[Tensor]) -> float:
     """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
     mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
     return (mean > 0).float().mean().item()
+
+
+def _own_batches(config: TrainConfig, recipe: Recipe) -> tuple[int, int]:
+    """This process's part of a step's real pictures, and of the generator's turn."""
+    count, real = processes.count(), round(config.batch * recipe.real_share)
+    if real % count or config.batch % count:
+        raise ConfigError(
+            f"--batch {config.batch}: {count} processes cannot share it evenly; take a multiple of "
+            f"{round(count / recipe.real_share)}"
+        )
+    return real // count, config.batch // count
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -1,4 +1,8 @@
-"""What a run shows and keeps while it trains: progress bar, samples, scores, logs, the best moment."""
+"""What a run shows and keeps while it trains: progress bar, samples, scores, logs, the best moment.
+
+`Monitor` belongs to the process that writes and prints, `Helper` to the others of a training that several
+processes share.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +24,12 @@ from rich.progress import Progress as ProgressBar
 from torch import nn
 
 from bonsaigan.config import TrainConfig
-from bonsaigan.data.prepare import to_float, to_uint8
+from bonsaigan.data.prepare import to_float
 from bonsaigan.errors import TrainingError
 from bonsaigan.generator import GeneratorSpec, save_generator
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
-from bonsaigan.training import vitals
+from bonsaigan.training import shared, vitals
 from bonsaigan.training.ema import fixed_latents
 from bonsaigan.training.health import Change, Health, read_history
 from bonsaigan.training.recipes import find
@@ -40,9 +44,8 @@ EVALUATE_SHARE = 0.05
 """Scores may take this share of the training time."""
 FIRST_EVALUATION_SEC = 3.0
 """What a score is thought to cost before one was made."""
-EVALUATE_COUNT, GRID_ROWS, GRID_COLUMNS = 256, 8, 8
+GRID_ROWS, GRID_COLUMNS = 8, 8
 SUMMARY_COUNT, SUMMARY_ROWS, SUMMARY_COLUMNS = 50, 2, 3
-DRAW_BATCH = 32
 
 
 class Monitor:
@@ -123,12 +126,14 @@ class Monitor:
         trainer.check_finite()
         network = trainer.ema.calibrated(latent=self.config.network.latent)
         spec = dataclasses.replace(self.spec, step=progress.step)
-        grid = self._draw(network, GRID_ROWS * GRID_COLUMNS, seed=0)
+        z = fixed_latents(GRID_ROWS * GRID_COLUMNS, latent=self.config.network.latent)
+        grid = shared.draw(network, z)
         name = f"{progress.step:06d}.png"
         save_grid(self.folder / SAMPLES_DIR / name, grid, columns=GRID_COLUMNS)
         save_generator(self.folder, network, spec)
         self._note({"kind": "look", **self._spread(grid)}, trainer)
-        if self.config.evaluate and (last or self._can_afford(progress.train_sec, progress.evaluate_sec)):
+        scores = last or self._can_afford(progress.train_sec, progress.evaluate_sec)
+        if self.config.evaluate and shared.all_score(scores):
             self._evaluate(trainer, network, spec)
             self.evaluation_cost_sec = time.monotonic() - started
             progress.evaluate_sec += self.evaluation_cost_sec
@@ -199,13 +204,13 @@ class Monitor:
     # -----------------------------------------------------------------------------------------------------
 
     def _evaluate(self, trainer: Trainer, network: nn.Module, spec: GeneratorSpec) -> None:
-        from bonsaigan.evaluation.scores import RealReference
-
         progress = trainer.progress
         if self.reference is None:
-            self.reference = RealReference(np.asarray(self.pictures[:1000]), device=str(trainer.device))
-        generated = self._draw(network, EVALUATE_COUNT, seed=1)
-        score = self.reference.score(generated)
+            self.reference = shared.real_reference(self.pictures, trainer.device)
+        generated, features = shared.draw_and_embed(
+            network, self.reference, latent=self.config.network.latent
+        )
+        score = self.reference.score(features)
         summary = self._performance_summary(trainer, generated)
         scores = {"kid": score.kid, "diversity": score.diversity, **summary}
         self._note({"kind": "evaluation", **scores, **self._leaks(generated)}, trainer)
@@ -240,15 +245,9 @@ class Monitor:
         save_grid(self.folder / SAMPLES_DIR / name, shown, columns=SUMMARY_COLUMNS)
         return {"accuracy_real": trainer.accuracy(real), "accuracy_fake": 1 - trainer.accuracy(fake)}
 
-    def _draw(self, network: nn.Module, count: int, *, seed: int) -> np.ndarray:
-        device = next(network.parameters()).device
-        z = fixed_latents(count, latent=self.config.network.latent, seed=seed)
-        with torch.inference_mode():
-            return np.concatenate([to_uint8(network(part.to(device)).cpu()) for part in z.split(DRAW_BATCH)])
-
     def _spread(self, grid: np.ndarray) -> dict[str, float]:
         if self.real_spread is None:
-            self.real_spread = vitals.spread(np.asarray(self.pictures[:1000]))
+            self.real_spread = vitals.spread(np.asarray(self.pictures[: shared.REAL_MAX]))
         return {"spread": vitals.spread(grid) / self.real_spread} if self.real_spread > 0 else {}
 
     def _leaks(self, generated: np.ndarray) -> dict[str, float]:
@@ -285,6 +284,45 @@ class Monitor:
         with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line
+
+
+class Helper:
+    """The monitor of a process that neither writes nor prints: it makes its part of what is scored."""
+
+    stopped = False
+
+    def __init__(self, config: TrainConfig, pictures: np.ndarray):
+        """See `Monitor`."""
+        self.config, self.pictures = config, pictures
+        self.reference: RealReference | None = None
+
+    def step(self, trainer: Trainer, stats: StepStats) -> None:
+        """Look when `Monitor` does."""
+        if is_look(trainer.progress.step):
+            self.look(trainer)
+
+    def look(self, trainer: Trainer, *, last: bool = False) -> None:
+        """Take part in the score if the first process makes one."""
+        if self.config.evaluate and shared.all_score(False):
+            if self.reference is None:
+                self.reference = shared.real_reference(self.pictures, trainer.device)
+            latent = self.config.network.latent
+            shared.draw_and_embed(trainer.ema.calibrated(latent=latent), self.reference, latent=latent)
+
+    def out_of_patience(self, progress: Progress) -> bool:
+        """The first process knows."""
+        return False
+
+    def resumed(self, trainer: Trainer, warning: str | None) -> None:
+        """The first process says it."""
+
+    def finished(self, trainer: Trainer, *, stopped: bool) -> None:
+        """Note whether someone asked for the end."""
+        self.stopped = stopped
+
+    def showing(self, trainer: Trainer) -> contextlib.AbstractContextManager[None]:
+        """Nothing is shown."""
+        return contextlib.nullcontext()
 
 
 def is_look(step: int) -> bool:

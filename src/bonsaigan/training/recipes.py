@@ -73,7 +73,8 @@ class Recipe:
     split_view: bool = False
     """The discriminator has a frozen `view` whose result both players can share."""
     judge_apart: bool = False
-    """Real and generated pictures go through the discriminator apart, for its batch norms."""
+    """Real and generated pictures go through the discriminator apart: for its batch norms, or so that its
+    dropout draws the same for each picture however many processes share the batch."""
     resample: Literal["antialias", "bilinear"] = "antialias"
     """How the pictures are resized."""
     fit: Literal["crop", "pad", "squash"] = "crop"
@@ -254,6 +255,7 @@ RECIPES = {
             loss=losses.CROSS_ENTROPY,
             optimizer=_keras_adam,
             real_share=0.5,
+            judge_apart=True,
             resample="bilinear",
             fit="squash",
             mixed_precision=False,

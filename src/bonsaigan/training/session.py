@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bonsaigan import runs
+from bonsaigan import processes, runs
 from bonsaigan.config import Budget, DataConfig, Device, Fit, Precision, Size, TrainConfig
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.sources import open_source
@@ -90,6 +91,8 @@ class Wishes:
     """Learning rate of both players."""
     width: int | None = None
     """Base width of the generator."""
+    init: str | None = None
+    """A run to start from the networks of."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions."""
     device: Device = "auto"
@@ -116,12 +119,16 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         fit=wishes.fit or recipe.fit,
         holdout=wishes.holdout,
     )
+    processes.join()
     budget, device = _budget(wishes), choose_device(wishes.device)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
     optimizer, network = defaults.optimizer, defaults.network
     if wishes.lr is not None:
         optimizer = dataclasses.replace(optimizer, generator_lr=wishes.lr, discriminator_lr=wishes.lr)
+    init = None if wishes.init is None else runs.find_run(wishes.init)
+    if init is not None:
+        network = runs.read_config(init).network
     if wishes.width is not None:
         network = dataclasses.replace(network, width=wishes.width)
     config = TrainConfig(
@@ -136,11 +143,20 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         precision=choose_precision(wishes.precision, device, allowed=recipe.mixed_precision),
+        init=None if init is None else str(init),
         seed=wishes.seed,
         evaluate=wishes.evaluate,
         patience=wishes.patience,
     )
+    if init is not None:
+        _check_init(config, init)
     return Plan(config=config, prepared=prepared, source_name=str(prepared.manifest["name"]))
+
+
+def is_begun(run: str) -> bool:
+    """Whether there is a run of that name to go on with."""
+    processes.join()
+    return processes.from_first((runs.RUNS_DIR / run / runs.CONFIG_FILE).is_file())
 
 
 def start(
@@ -166,13 +182,16 @@ def start(
     Raises:
         BonsaiganError: the folder cannot be used, or training cannot go on.
     """
-    folder = runs.create_run(run, source_name=plan.source_name)
-    with runs.only_process(folder):
-        write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
-        write_atomically(folder / runs.DATA_FILE, json.dumps(plan.prepared.manifest, indent=2).encode())
-        trained = _train(plan, folder, device=device, console=console)
-        if conclude is not None:
-            conclude(trained)
+    leads = processes.is_first()
+    folder = runs.create_run(run, source_name=plan.source_name) if leads else None
+    folder, config = processes.from_first((folder, plan.config))
+    assert folder is not None
+    plan = dataclasses.replace(plan, config=config)
+    with runs.only_process(folder) if leads else contextlib.nullcontext():
+        if leads:
+            write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
+            write_atomically(folder / runs.DATA_FILE, json.dumps(plan.prepared.manifest, indent=2).encode())
+        _train(plan, folder, device=device, console=console, conclude=conclude)
     return folder
 
 
@@ -192,26 +211,31 @@ def resume(
         RunError: there is no such run, or its pictures are not the ones it was trained on.
         BonsaiganError: anything `start` raises.
     """
-    folder = runs.find_run(run)
-    with runs.only_process(folder):
-        config = runs.read_config(folder)
+    processes.join()
+    leads = processes.is_first()
+    folder = runs.find_run(run) if leads else None
+    folder, config = processes.from_first((folder, runs.read_config(folder) if folder is not None else None))
+    assert folder is not None
+    assert config is not None
+    with runs.only_process(folder) if leads else contextlib.nullcontext():
         data = dataclasses.replace(config.data, archive=archive or config.data.archive)
         prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-        check_same_data(folder, prepared)
+        if leads:
+            check_same_data(folder, prepared)
         if budget is not None:
             config = dataclasses.replace(config, budget=budget)
-            write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
+            if leads:
+                write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
         plan = Plan(config=config, prepared=prepared, source_name=folder.name)
-        trained = _train(plan, folder, device=device, console=console)
-        if conclude is not None:
-            conclude(trained)
+        _train(plan, folder, device=device, console=console, conclude=conclude)
     return folder
 
 
 def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | None = None) -> PreparedSet:
     """Open and prepare DATA; see `open_source` and `prepare`."""
-    source = open_source(config.source, archive=config.archive, size=config.size, progress=progress)
-    prepared = prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
+    with processes.first_of_machine_first():
+        source = open_source(config.source, archive=config.archive, size=config.size, progress=progress)
+        prepared = prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
     if progress is not None:
         progress(len(prepared.pictures), len(prepared.pictures))
     return prepared
@@ -225,12 +249,18 @@ def choose_device(wish: Device) -> torch.device:
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wish == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name]))
+        return _own(torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name])))
     if wish not in there:
         raise ConfigError(f"--device {wish!r}: choose one of auto, {', '.join(there)}")
     if not there[wish]:
         raise ConfigError(f"--device {wish}: there is none here; --device auto takes what there is")
-    return torch.device(wish)
+    return _own(torch.device(wish))
+
+
+def _own(device: torch.device) -> torch.device:
+    # Each process of a machine takes a GPU of its own.
+    several = device.type == "cuda" and processes.count() > 1
+    return torch.device("cuda", processes.local_rank()) if several else device
 
 
 def choose_precision(
@@ -264,17 +294,37 @@ def _bfloat16_is_faster() -> bool:
     return rates[1] > BFLOAT16_GAIN * rates[0]
 
 
+def _check_init(config: TrainConfig, init: Path) -> None:
+    other = runs.read_config(init)
+    for what, own, theirs in (
+        ("recipe", config.recipe, other.recipe),
+        ("size", config.data.size, other.data.size),
+        ("channels", config.channels, other.channels),
+        ("width", config.network.width, other.network.width),
+    ):
+        if own != theirs:
+            raise ConfigError(f"--init {str(init)!r}: its {what} is {theirs}, that of this training {own}")
+
+
 def _budget(wishes: Wishes) -> Budget:
     if wishes.minutes is None and wishes.kimg is None and wishes.steps is None:
         return Budget(minutes=DEFAULT_MINUTES)
     return Budget(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
 
 
-def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None) -> Trained:
+def _train(
+    plan: Plan, folder: Path, *, device: Device, console: Console | None, conclude: Conclude | None
+) -> None:
     from bonsaigan.training.loop import fit
-    from bonsaigan.training.monitor import Monitor
+    from bonsaigan.training.monitor import Helper, Monitor
 
+    if processes.from_first(plan.prepared.digest) != plan.prepared.digest:
+        raise RunError(f"process {processes.rank()}: its pictures are not those of the first process")
     config, manifest = plan.config, plan.prepared.manifest
+    pictures, where = plan.training_pictures, choose_device(device)
+    if not processes.is_first():
+        fit(config, pictures, folder, Helper(config, pictures), device=where)
+        return
     spec = GeneratorSpec(
         family=find(config.recipe).family,
         network=config.network,
@@ -285,11 +335,10 @@ def _train(plan: Plan, folder: Path, *, device: Device, console: Console | None)
         source=str(manifest["source"]),
         licence=manifest.get("licence"),
     )
-    pictures = plan.training_pictures
     monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
-    where = choose_device(device)
     fit(config, pictures, folder, monitor, device=where)
-    return Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped)
+    if conclude is not None:
+        conclude(Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped))
 
 
 def check_same_data(folder: Path, prepared: PreparedSet) -> None:
