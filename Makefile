@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check test-all clean
 
@@ -10,13 +11,13 @@ demo: $(VENV)/.installed  ## train on the embedded pictures and draw new ones
 	$(BIN)/bonsaigan generate demo
 
 test: $(VENV)/.installed-test  ## the quick tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 check: $(VENV)/.installed-test  ## what CI runs: format, lint, types, quick tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-all: $(VENV)/.installed-test  ## the slow tests as well
 	$(BIN)/python -m pytest -m ''
