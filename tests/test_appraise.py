@@ -24,7 +24,7 @@ from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.evaluation.scores import evaluate
 from bonsaigan.generator import Generator
 from bonsaigan.plots import cut_grid
-from bonsaigan.training import monitor, session
+from bonsaigan.training import session, shared
 from bonsaigan.training.session import Trained, Wishes
 
 COUNT = 12
@@ -214,7 +214,7 @@ def test_training_from_python_ends_with_a_report(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(concluding, "COUNT", COUNT)
-    monkeypatch.setattr(monitor, "EVALUATE_COUNT", COUNT)
+    monkeypatch.setattr(shared, "EVALUATE_COUNT", COUNT)
     wishes = {"size": "32", "steps": 1, "batch": 4, "width": 64, "precision": "fp32"}
     folder = bonsaigan.train("demo:bonsai:16", **wishes)
     for name in (runs.SCORES_FILE, runs.CLOSEST_FILE, runs.REPORT_FILE):

@@ -25,7 +25,7 @@ from bonsaigan.report.facts import read_facts
 from bonsaigan.report.figures import FRAMES_MAX
 from bonsaigan.report.images import lay_out
 from bonsaigan.report.page import lead, write_report
-from bonsaigan.training import monitor, session
+from bonsaigan.training import session, shared
 from bonsaigan.training.session import Wishes
 
 COUNT = 12
@@ -72,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wishes = Wishes(size="32", steps=2, batch=4, width=64, precision="fp32", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BONSAIGAN_CACHE", str(place / "cache"))
-        patch.setattr(monitor, "EVALUATE_COUNT", COUNT)
+        patch.setattr(shared, "EVALUATE_COUNT", COUNT)
         patch.setattr(concluding, "COUNT", COUNT)
         plan = session.plan("demo:bonsai:24", wishes)
         return session.start(plan, run=str(place / "small trees"), device="cpu", conclude=conclude)
