@@ -16,6 +16,7 @@ FLOORS = [
     ("config", 0),
     ("processes", 0),
     ("runs", 1),
+    ("hub", 1),
     ("plots", 1),
     ("diagrams", 1),
     ("data", 1),
