@@ -40,8 +40,10 @@ def generate(
     device: DeviceOption = "auto",
 ) -> None:
     """Draw new pictures. The same seed is always the same picture."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from bonsaigan import runs
-    from bonsaigan.generator import load
+    from bonsaigan.generator import CHUNK, load
     from bonsaigan.plots import save_grid, save_png
     from bonsaigan.training.session import choose_device
 
@@ -66,11 +68,13 @@ def generate(
             save_grid(path, pictures, columns=max(1, round(n**0.5)))
             print(f"{n} pictures in {path}")
             return
-        for start in range(0, n, 256):
-            part = seeds[start : start + 256]
-            pictures = generator.images(generator.latents(part, truncation=truncation))
-            for number, picture in zip(part, pictures):
-                save_png(target / f"seed{number:06d}.png", picture)
+        with progress_bar(make_console(), "pictures") as progress, ThreadPoolExecutor() as pool:
+            for start in range(0, n, CHUNK):
+                part = seeds[start : start + CHUNK]
+                pictures = generator.images(generator.latents(part, truncation=truncation))
+                paths = [target / f"seed{number:06d}.png" for number in part]
+                list(pool.map(save_png, paths, pictures))
+                progress(start + len(part), n)
     except OSError as error:
         raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
     print(f"{n} pictures in {target}/")

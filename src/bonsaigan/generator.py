@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Every picture is drawn in a batch of this size, so that it does not depend on how many are asked for."""
+CHUNK = 256
+"""Whoever draws many pictures holds so many of them at once."""
 WEIGHTS_MAX_BYTES = 1 << 30
 SEED_STREAM = 0x626F6E73
 

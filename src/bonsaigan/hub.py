@@ -38,17 +38,21 @@ def fetch(name: str) -> Path:
     """
     check_name(name, flag="hf:")
     client = _client(f"RUN of the form hf:{name}")
+    description, weights = FILE_LIMITS_BYTES
     try:
         revision = _look(client, name)
-        paths = [client.hf_hub_download(name, file, revision=revision) for file in FILE_LIMITS_BYTES]
+        # The first by its branch, which the client then knows how to find offline; the second as looked at.
+        path = client.hf_hub_download(name, description)
+        client.hf_hub_download(name, weights, revision=revision)
     except RunError:
         raise
     except Exception as error:  # the client raises errors of several libraries
         try:
-            paths = [client.hf_hub_download(name, file, local_files_only=True) for file in FILE_LIMITS_BYTES]
+            path = client.hf_hub_download(name, description, local_files_only=True)
+            client.hf_hub_download(name, weights, local_files_only=True)
         except Exception:
             raise DownloadError(f"hf:{name}: {_said(error)}. Check the name and the network") from None
-    return Path(paths[0]).parent
+    return Path(path).parent
 
 
 def push(folder: Path, name: str) -> str:

@@ -124,7 +124,7 @@ class Exported:
     def __str__(self) -> str:
         return (
             f"{self.path}, {self.size_bytes / 1e6:.1f} MB; {PROBES} pictures compared in {self.runtime}: "
-            f"largest difference {self.difference_levels:.3f} grey levels, "
+            f"largest difference {self.difference_levels:.2g} grey levels, "
             f"allowed {self.tolerance_levels:g}"
         )
 

@@ -90,7 +90,7 @@ def _facts(job: Job) -> dict[str, Any]:
         ("Licence of those pictures", clean(spec.licence or "not stated")),
         ("Recipe", f"{clean(spec.recipe)}, step {spec.step}"),
         ("Pictures", f"{spec.size} pixels, {MODES[spec.channels]}"),
-        ("Made with", "bonsaigan; the seeds are those of `bonsaigan generate`"),
+        ("Made with", "bonsaigan, whose seeds these are"),
     ]
     return {
         "title": "Pictures that nobody has seen",

@@ -38,7 +38,7 @@ export const drawSeeds = (seeds) => draw(seeds.map((seed) => latentOf(seed, fact
 function show(canvas, pixels, index = 0) {
   const size = facts.width * facts.height * 4;
   const part = pixels.subarray(index * size, (index + 1) * size);
-  canvas.getContext("2d").putImageData(new ImageData(part, facts.width, facts.height), 0, 0);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(part, facts.width, facts.height), 0, 0);
 }
 
 // --- one picture ------------------------------------------------------------------------------------------
