@@ -97,3 +97,12 @@ def test_every_command_and_flag_in_the_readme_exists() -> None:
         flags = {flag for parameter in commands[name].params for flag in parameter.opts}
         for flag in re.findall(r"(?<!\S)--[a-z-]+", words):
             assert flag in flags, f"bonsaigan {name} has no {flag}"
+
+
+def test_doctor_examines_the_installation(tmp_path: Path) -> None:
+    result = run("doctor", "--self", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for said in ("torch", "cache", "efficientnet_lite0", "one step", "works: "):
+        assert said in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert "either DATA" in run("doctor", cwd=tmp_path).stderr

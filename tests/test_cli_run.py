@@ -75,26 +75,19 @@ def test_a_file_that_is_not_from_keras_is_refused(place: Path) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_generator_goes_everywhere_and_comes_back(place: Path) -> None:
+def test_a_generator_goes_out_and_comes_back(place: Path) -> None:
     pytest.importorskip("onnx", reason="needs the extra onnx")
-    for to, name in (("safetensors", "safetensors"), ("onnx", "generator.onnx"), ("web", "web")):
-        result = run("export", "r", "--to", to, *(["--half"] if to == "onnx" else []), cwd=place)
+    for to in ("safetensors", "web"):
+        result = run("export", "r", "--to", to, cwd=place)
         assert result.returncode == 0, result.stderr
         assert "8 pictures compared" in result.stdout
-        assert (place / "runs/r/export" / name).exists()
+        assert (place / "runs/r/export" / to).is_dir()
     card = (place / "runs/r/export/safetensors/README.md").read_text(encoding="utf-8")
-    for said in ("24 pictures, demo:bonsai:24", "CC0 1.0", "Recipe `projected`, step 2", "Not scored"):
+    for said in ("24 pictures, demo:bonsai:24", "CC0 1.0", "Recipe `projected`, step 2", "## Copies"):
         assert said in card
     assert str(place) not in card
     result = run("generate", "runs/r/export/safetensors", "-n", "2", "--out", "back", cwd=place)
     assert result.returncode == 0, result.stderr
     assert len(list((place / "back").glob("*.png"))) == 2
-    for wrong, said in (
-        (["--to", "keras", "--half"], "--half"),
-        (["--to", "onnx", "--push", "me/trees"], "--push 'me/trees'"),
-        (["--push", "trees"], "expected OWNER/NAME"),
-        (["--to", "onnx", "--out", "runs"], "--out 'runs': is a folder"),
-    ):
-        result = run("export", "r", *wrong, cwd=place)
-        assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1)
-        assert said in result.stderr
+    result = run("export", "r", "--push", "trees", cwd=place)
+    assert (result.returncode, "expected OWNER/NAME" in result.stderr) == (2, True)

@@ -30,6 +30,7 @@ FLOORS = [
     ("appraise", 4),
     ("report", 4),
     ("conclude", 4),
+    ("selfcheck", 4),
     ("export", 4),
     ("studio", 5),
     ("terminal", 5),
