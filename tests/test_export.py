@@ -62,7 +62,9 @@ def cases() -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
 @pytest.mark.parametrize(("family", "size", "to", "half"), list(cases()))
 def test_same_latents_same_picture(tmp_path: Path, family: str, size: str, to: str, half: bool) -> None:
-    pytest.importorskip({"torch": "torch", "safetensors": "torch"}.get(to, to), reason=f"needs the extra {to}")
+    pytest.importorskip(
+        {"torch": "torch", "safetensors": "torch"}.get(to, to), reason=f"needs the extra {to}"
+    )
     generator = generator_of(family, size)
     drawn = generator.images(generator.latents(range(8)))
     assert drawn.std() > 20  # as much going on as in a photograph
@@ -179,7 +181,7 @@ def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
 def test_the_commands_know_every_target() -> None:
     from bonsaigan import cli_run
 
-    assert cli_run.EXPORTS == tuple(targets.TARGETS)
+    assert tuple(targets.TARGETS) == cli_run.EXPORTS
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

@@ -83,7 +83,10 @@ def served(tmp_path: Path) -> Iterator[tuple[type[Hub], dict[str, str]]]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Here)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_address[1]}"
-    yield Here, {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    yield (
+        Here,
+        {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"},
+    )
     server.shutdown()
     server.server_close()
 
@@ -112,7 +115,11 @@ def test_pictures_of_a_repository(served: tuple[type[Hub], dict[str, str]], tmp_
 def test_what_is_refused_is_one_line(served: tuple[type[Hub], dict[str, str]], tmp_path: Path) -> None:
     repository, env = served
     repository.sizes = {"generator.safetensors": 2 << 30}
-    for name, said in (("hf:me/trees", "larger than 1024 MiB"), ("hf:me/other", "hf:me/other"), ("hf:me", "OWNER/NAME")):
+    for name, said in (
+        ("hf:me/trees", "larger than 1024 MiB"),
+        ("hf:me/other", "hf:me/other"),
+        ("hf:me", "OWNER/NAME"),
+    ):
         done = command("generate", name, cwd=tmp_path, env=env)
         assert done.returncode == 2
         assert said in done.stderr
@@ -163,7 +170,10 @@ def test_an_export_is_uploaded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert hub.push(folder, "me/trees") == "https://hub/me/trees"
     assert seen["repo_id"] == "me/trees"
     again = bonsaigan.load(tmp_path / "up" / "me" / "trees")
-    assert np.abs(again.images(again.latents([3])).astype(int) - generator.images(generator.latents([3]))).max() <= 2
+    assert (
+        np.abs(again.images(again.latents([3])).astype(int) - generator.images(generator.latents([3]))).max()
+        <= 2
+    )
     pretend(monkeypatch, tmp_path, error=OSError("401 Client Error.\nlong story"))
     with pytest.raises(RunError, match=r"--push me/trees: 401 Client Error\. The export is kept in"):
         hub.push(folder, "me/trees")

@@ -140,7 +140,9 @@ def export(
     half: Annotated[bool, typer.Option("--half", help="Store weights as fp16: half the size.")] = False,
     bundle: Annotated[
         Path | None,
-        typer.Option(help="For web: a folder of the npm package onnxruntime-web, to be copied into the page's."),
+        typer.Option(
+            help="For web: a folder of the npm package onnxruntime-web, to be copied into the page's."
+        ),
     ] = None,
     push: Annotated[
         str | None, typer.Option(help="OWNER/NAME: upload the safetensors to the Hugging Face hub.")

@@ -85,7 +85,9 @@ def _look(client: Any, name: str) -> str:
         if file not in sizes:
             raise RunError(f"hf:{name}: no generator of bonsaigan: it has no {file}")
         if sizes[file] is None or sizes[file] > limit:
-            raise RunError(f"hf:{name}: {file} is larger than {limit >> 20} MiB, which no generator of ours is")
+            raise RunError(
+                f"hf:{name}: {file} is larger than {limit >> 20} MiB, which no generator of ours is"
+            )
     return info.sha
 
 

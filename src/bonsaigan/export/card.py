@@ -80,7 +80,10 @@ def publishable(folder: Path, spec: GeneratorSpec) -> tuple[GeneratorSpec, str]:
     scores = mapping(facts.metrics, "scores", "numbers") if same else {}
     known = {name: value for name in words.EXPLAINED if (value := number(scores, name)) is not None}
     public = dataclasses.replace(
-        spec, source=_source(facts, spec), licence=spec.licence and clean(spec.licence), scores=known or spec.scores
+        spec,
+        source=_source(facts, spec),
+        licence=spec.licence and clean(spec.licence),
+        scores=known or spec.scores,
     )
     return public, _card(public, facts, scored=same)
 
