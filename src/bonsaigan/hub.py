@@ -28,7 +28,7 @@ def check_name(name: str, *, flag: str) -> None:
 
 
 def fetch(name: str) -> Path:
-    """A folder with the generator of the repository `OWNER/NAME`: its newest, or the cached without a network.
+    """A folder with the generator of the repository `OWNER/NAME`: the newest, or offline the cached one.
 
     Raises:
         ConfigError: the name has another form.

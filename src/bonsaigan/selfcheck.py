@@ -1,4 +1,4 @@
-"""`bonsaigan doctor --self`: what is installed, what it computes on, where things are, whether a step works."""
+"""`bonsaigan doctor --self`: what is installed, what computes, where things are, whether a step works."""
 
 from __future__ import annotations
 

@@ -131,7 +131,9 @@ def _scores(metrics: dict[str, Any], *, scored: bool) -> str:
     how = _line(text(metrics, "scores", "network"))
     counts = [integer(metrics, "scores", key) for key in ("generated_count", "real_count")]
     table = "\n".join(rows)
-    return f"{_line(text(metrics, 'scores', 'verdict'))}\n\n{table}\n\n{counts[0]} generated pictures against {counts[1]} real ones, seen by {how}."
+    verdict = _line(text(metrics, "scores", "verdict"))
+    against = f"{counts[0]} generated pictures against {counts[1]} real ones, seen by {how}."
+    return f"{verdict}\n\n{table}\n\n{against}"
 
 
 def _copies(metrics: dict[str, Any], *, scored: bool) -> str:

@@ -1,4 +1,4 @@
-"""A folder that bonsaigan takes back: folded weights, the JSON that rebuilds the network, and a model card."""
+"""A folder that bonsaigan takes back: folded weights, the JSON that rebuilds the network, a model card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch norm of a trained generator, put into the layer before it: fewer numbers, fewer steps, the same pictures.
+"""Batch norm of a trained generator, put into the layer before it: fewer steps, the same pictures.
 
 In evaluation batch norm is a factor and a summand for each channel. The layer before it is linear, so the
 factor goes into its weights and only the summand is left. Exact but for rounding.
