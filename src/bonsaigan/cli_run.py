@@ -151,7 +151,7 @@ def export(
 ) -> None:
     """Write a generator for another program, and check there that it draws the same pictures."""
     from bonsaigan import hub, runs
-    from bonsaigan.export.card import publishable
+    from bonsaigan.export.card import HERE, publishable
     from bonsaigan.export.targets import TARGETS
     from bonsaigan.export.targets import export as write
     from bonsaigan.generator import load
@@ -164,9 +164,8 @@ def export(
         hub.check_name(push, flag="--push")
     folder = runs.find_run(run)
     generator = load(folder, latest=latest)
-    spec, card = publishable(folder, generator.spec)
+    spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE)
     target = out or runs.output_folder(run, folder) / "export" / TARGETS[to].name
-    card = card.replace("hf:OWNER/NAME", f"hf:{push}" if push else "hf:OWNER/NAME")
     written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
     print(written)
     if push is not None:

@@ -15,6 +15,7 @@ from bonsaigan.report.facts import Facts, clean, integer, mapping, number, read_
 
 PUBLIC = ("caltech101:", "hf:", "demo:")
 """Sources that anybody can find by what the user typed; others are paths."""
+HERE = "path/to/this/folder"
 UNKNOWN = "not stated; ask whoever made the pictures before you share or sell what this generator draws"
 CARD = """---
 license: other
@@ -35,11 +36,11 @@ It runs in fractions of a second on one CPU core.
 ```python
 import bonsaigan
 
-generator = bonsaigan.load("PATH")  # this folder, or "hf:OWNER/NAME" once it is on the hub
+generator = bonsaigan.load("{address}")
 generator.sample(4, seed=7)[0].save("new.png")
 ```
 
-On the command line: `bonsaigan generate PATH -n 64`. The same seed is always the same picture.
+On the command line: `bonsaigan generate {address} -n 64`. The same seed is always the same picture.
 
 ## Data
 
@@ -68,12 +69,13 @@ Its licence cannot give more rights than the pictures had.
 """
 
 
-def publishable(folder: Path, spec: GeneratorSpec) -> tuple[GeneratorSpec, str]:
+def publishable(folder: Path, spec: GeneratorSpec, *, address: str = HERE) -> tuple[GeneratorSpec, str]:
     """What may be said about a run's generator: its spec with the scores of its very step, and a model card.
 
     Args:
         folder: the run; what cannot be read there counts as unknown.
         spec: the generator's own.
+        address: what to type for it, once it is where it shall be.
     """
     facts = read_facts(folder)
     same = integer(facts.metrics, "step") == spec.step
@@ -85,7 +87,7 @@ def publishable(folder: Path, spec: GeneratorSpec) -> tuple[GeneratorSpec, str]:
         licence=spec.licence and clean(spec.licence),
         scores=known or spec.scores,
     )
-    return public, _card(public, facts, scored=same)
+    return public, _card(public, facts, address=address, scored=same)
 
 
 def _source(facts: Facts, spec: GeneratorSpec) -> str:
@@ -97,13 +99,14 @@ def _source(facts: Facts, spec: GeneratorSpec) -> str:
     return f"{count} pictures, {name}" if count is not None else name
 
 
-def _card(spec: GeneratorSpec, facts: Facts, *, scored: bool) -> str:
-    minutes = facts.last.train_sec if facts.last else None
+def _card(spec: GeneratorSpec, facts: Facts, *, address: str, scored: bool) -> str:
+    train_sec = facts.last.train_sec if facts.last else None
     machine = text(facts.begin, "versions", "system") or text(facts.begin, "system")
-    budget = f"{words.span(minutes)} of training" if minutes else "Time of training unknown"
+    budget = f"{words.span(train_sec)} of training" if train_sec else "Time of training unknown"
     citation = text(facts.data, "citation")
     return CARD.format(
         title=f"{_line(text(facts.data, 'name') or spec.recipe)}: a generator made with bonsaigan",
+        address=address,
         size=spec.size,
         colour={1: "greyscale", 3: "in colour", 4: "in colour with transparency"}[spec.channels],
         data=_line(spec.source) + ".",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from bonsaigan.errors import ConfigError, MissingExtraError
@@ -95,7 +96,7 @@ class Graph:
 
     def constant(self, values: Tensor | np.ndarray) -> str:
         """Weights, float32, or int64 for shapes."""
-        array = np.ascontiguousarray(values.detach().numpy() if isinstance(values, Tensor) else values)
+        array = np.asarray(values.detach().numpy() if isinstance(values, Tensor) else values, order="C")
         narrow = self.half and array.dtype == np.float32 and array.size >= HALF_FROM
         name = f"weight_{len(self.weights)}"
         stored = array.astype(np.float16) if narrow else array
@@ -124,11 +125,10 @@ class Graph:
     def resize(self, x: str, mode: str) -> str:
         """Twice the side, `nearest` or `linear`."""
         scales = self.constant(np.array([1, 1, 2, 2], np.float32))
-        if mode == "nearest":
-            how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        else:
-            how = {"coordinate_transformation_mode": "half_pixel"}
-        return self.add("Resize", x, "", scales, mode=mode, **how)
+        how = "asymmetric" if mode == "nearest" else "half_pixel"
+        return self.add(
+            "Resize", x, "", scales, mode=mode, coordinate_transformation_mode=how, nearest_mode="floor"
+        )
 
     def grid(self, x: str, start: nn.Linear, bias: Tensor, *, rows: int, columns: int) -> str:
         """A dense layer whose results, in the order (row, column, channel), become maps."""
@@ -162,7 +162,7 @@ def _dcgan(graph: Graph, network: DcganGenerator, z: str) -> str:
 
 def _fastgan(graph: Graph, network: FastGanGenerator, z: str) -> str:
     length = graph.add("ReduceL2", z, axes=[1], keepdims=1)
-    z = graph.add("Mul", graph.add("Div", z, length), graph.constant(np.float32([network.latent**0.5])))
+    z = graph.add("Mul", graph.add("Div", z, length), graph.constant(torch.tensor([network.latent**0.5])))
     rows, columns = network.rows, network.columns
     bias = shift_of(network.start_norm).repeat(rows * columns)
     maps = [graph.gated(graph.grid(z, network.start, bias, rows=rows, columns=columns))]
@@ -199,7 +199,7 @@ def _r3gan(graph: Graph, network: R3ganGenerator, z: str) -> str:
             x = graph.conv(change, x)
         x = _r3gan_level(graph, level, graph.resize(x, "linear"))
     picture = graph.conv(network.to_picture, x)
-    return graph.add("Clip", picture, graph.constant(np.float32(-1)), graph.constant(np.float32(1)))
+    return graph.add("Clip", picture, graph.constant(-torch.ones(())), graph.constant(torch.ones(())))
 
 
 def _r3gan_level(graph: Graph, level: nn.Module, x: str) -> str:
