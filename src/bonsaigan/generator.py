@@ -167,12 +167,14 @@ def load(run: str | Path | None = None, *, latest: bool = False, device: str = "
     """The generator of a run: its best moment, or its latest.
 
     Args:
-        run: a run's folder, its name under `runs/`, a folder with a generator, or None for the newest run.
+        run: a run's folder, its name under `runs/`, a folder with a generator (a run's or an export's),
+            `hf:OWNER/NAME` on the Hugging Face hub, or None for the newest run.
         latest: the latest weights instead of the best.
         device: where to draw.
 
     Raises:
         RunError: there is no such run, or its generator is missing or damaged.
+        DownloadError: the hub cannot be reached, and nothing is cached.
     """
     folder = find_run(run)
     best = folder / BEST_DIR
