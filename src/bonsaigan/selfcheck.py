@@ -38,8 +38,8 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "cores", f"{_cores()}, {torch.get_num_threads()} threads"
     device = choose_device("auto")
     yield "device", f"{device}, {_name_of(device)}"
-    for spec in SPECS.values():
-        yield f"weights {spec.module}", _place_of(spec.module)
+    for name, spec in SPECS.items():
+        yield f"weights {name}", _place_of(spec.module)
     yield "cache", _size_of(find_cache_dir())
     yield "runs", str(runs.RUNS_DIR.resolve())
     for extra, packages in EXTRAS.items():
