@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check test-all clean
+.PHONY: demo test check test-all docs clean
 
 demo: $(VENV)/.installed  ## train on the embedded pictures and draw new ones
 	$(BIN)/bonsaigan train demo:bonsai --minutes 5 --run demo
@@ -22,6 +22,9 @@ check: $(VENV)/.installed-test  ## what CI runs: format, lint, types, quick test
 test-all: $(VENV)/.installed-test  ## the slow tests as well
 	$(BIN)/python -m pytest -m ''
 
+docs: $(VENV)/.installed-docs  ## the documentation site, into build/site
+	$(BIN)/mkdocs build --strict
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
@@ -29,6 +32,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
 clean:

@@ -14,6 +14,8 @@ import typer
 from bonsaigan import cli
 from tests.hostile import make_folder
 
+ROOT = Path(__file__).parents[1]
+
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "bonsaigan", *arguments]
@@ -85,15 +87,29 @@ def test_recipes_are_listed(tmp_path: Path) -> None:
     assert "article" in run("recipes", cwd=tmp_path).stdout
 
 
-def test_every_command_and_flag_in_the_readme_exists() -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
+def test_every_command_and_flag_in_the_documents_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     group = typer.main.get_command(cli.app)
     assert hasattr(group, "commands")
     commands = group.commands  # pyright: ignore[reportAttributeAccessIssue]
     shown = re.findall(r"bonsaigan\s+([a-z-]+)((?:[^`\n#|]|\n(?=--))*)", text)
     named = [(name, words) for name, words in shown if name in commands]
-    assert {name for name, _ in named} == set(commands)
+    if page == "README.md":
+        assert {name for name, _ in named} == set(commands)
     for name, words in named:
         flags = {flag for parameter in commands[name].params for flag in parameter.opts}
         for flag in re.findall(r"(?<!\S)--[a-z-]+", words):
             assert flag in flags, f"bonsaigan {name} has no {flag}"
+    # A command line of a block starts with a command that there is.
+    for name in re.findall(r"^    bonsaigan ([a-z-]+)", text, re.MULTILINE):
+        assert name in commands
+
+
+def test_doctor_examines_the_installation(tmp_path: Path) -> None:
+    result = run("doctor", "--self", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for said in ("torch", "cache", "efficientnet_lite0", "one step", "works: "):
+        assert said in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert "either DATA" in run("doctor", cwd=tmp_path).stderr

@@ -63,6 +63,7 @@ def test_a_generator_goes_to_keras(place: Path) -> None:
     pytest.importorskip("keras")
     result = run("export", "r", "--to", "keras", "--out", "g.keras", cwd=place)
     assert result.returncode == 0, result.stderr
+    assert "compared in Keras" in result.stdout
     assert (place / "g.keras").stat().st_size > 10_000
     assert run("export", "r", "--to", "tflite", cwd=place).returncode == 2
 
@@ -72,3 +73,21 @@ def test_a_file_that_is_not_from_keras_is_refused(place: Path) -> None:
     result = run("import-keras", "bad.keras", cwd=place)
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_generator_goes_out_and_comes_back(place: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    for to in ("safetensors", "web"):
+        result = run("export", "r", "--to", to, cwd=place)
+        assert result.returncode == 0, result.stderr
+        assert "8 pictures compared" in result.stdout
+        assert (place / "runs/r/export" / to).is_dir()
+    card = (place / "runs/r/export/safetensors/README.md").read_text(encoding="utf-8")
+    for said in ("24 pictures, demo:bonsai:24", "CC0 1.0", "Recipe `projected`, step 2", "## Copies"):
+        assert said in card
+    assert str(place) not in card
+    result = run("generate", "runs/r/export/safetensors", "-n", "2", "--out", "back", cwd=place)
+    assert result.returncode == 0, result.stderr
+    assert len(list((place / "back").glob("*.png"))) == 2
+    result = run("export", "r", "--push", "trees", cwd=place)
+    assert (result.returncode, "expected OWNER/NAME" in result.stderr) == (2, True)

@@ -27,8 +27,9 @@ h5py = pytest.importorskip("h5py", reason="the extra `keras` is not installed")
 if keras.backend.backend() != "torch":
     pytest.skip("Keras was imported before with another backend", allow_module_level=True)
 
-from bonsaigan.export.keras import export_keras  # noqa: E402
 from bonsaigan.export.keras_file import import_keras  # noqa: E402
+from bonsaigan.export.targets import export  # noqa: E402
+from bonsaigan.generator import Generator, GeneratorSpec  # noqa: E402
 
 # Keras 3.15 calls numpy in a way that numpy 2 will stop to accept.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,6 +42,15 @@ model = keras.saving.load_model("tree.keras")
 z = numpy.load("z.npy")
 numpy.save("pictures.npy", model.predict(z, verbose=0))
 """
+
+
+def export_keras(network: Any, path: Path, *, family: str = "article") -> Path:
+    """Write a network alone, without a run around it."""
+    shape = NetworkConfig(latent=network.latent, width=8, discriminator_width=8)
+    spec = GeneratorSpec(
+        family=family, network=shape, size=network.size, channels=network.channels, recipe=family, step=0
+    )
+    return export(Generator(network, spec), to="keras", out=path).path
 
 
 def unlike_new(network: nn.Module) -> nn.Module:
@@ -120,8 +130,12 @@ def test_keras_loads_it_without_this_package(tmp_path: Path) -> None:
 def test_export_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"must end in \.keras"):
         export_keras(article(), tmp_path / "tree.h5")
-    with pytest.raises(ConfigError, match="no way yet to express a Linear"):
-        export_keras(nn.Linear(2, 2), tmp_path / "tree.keras")
+
+    class Other(ArticleGenerator):
+        pass
+
+    with pytest.raises(ConfigError, match="no way yet to express a Other"):
+        export_keras(Other(latent=10, width=8, size=Size.parse("32")), tmp_path / "tree.keras")
     broken = article()
     with torch.no_grad():
         broken.get_parameter("dense.bias")[0] = float("nan")

@@ -19,7 +19,7 @@ from bonsaigan.errors import BonsaiganError, RunError
 from bonsaigan.evaluation.copies import PAIRS_SHOWN, CopyDetector, CopyReport
 from bonsaigan.evaluation.embedding import NETWORK, embed
 from bonsaigan.evaluation.scores import Scores, score
-from bonsaigan.generator import Generator, load
+from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
 from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
@@ -149,11 +149,11 @@ def original_seeds(
     kept: list[int] = []
     tried = 0
     while len(kept) < count:
-        seeds = range(seed + tried, seed + tried + count)
+        seeds = range(seed + tried, seed + tried + min(count, CHUNK))
         pictures = generator.images(generator.latents(seeds, truncation=truncation))
         report = detector.check(pictures, seeds=seeds)
         kept += [s for s, copied in zip(seeds, report.flagged) if not copied]
-        tried += count
+        tried += len(seeds)
         if tried >= GIVE_UP_AFTER * count and not kept:
             raise BonsaiganError(f"each of {tried} pictures looks like a copy; --avoid-copies leaves none")
     return kept[:count], tried

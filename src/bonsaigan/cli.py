@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bonsaigan import cli_run
-from bonsaigan.errors import BonsaiganError
+from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -151,13 +151,18 @@ def resume(
 
 @app.command()
 def doctor(
-    data: DataArgument,
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="As for `train`; not with --self.")
+    ] = None,
     size: SizeOption = "64",
     fit: FitOption = None,
     archive: ArchiveOption = None,
     out: Annotated[Path, typer.Option(help="Where to write the picture of what the crop keeps.")] = Path(
         "doctor.png"
     ),
+    itself: Annotated[
+        bool, typer.Option("--self", help="Examine this installation instead, and try a step.")
+    ] = False,
 ) -> None:
     """Say what is wrong with a folder of pictures, and what training would do about it."""
     from rich.table import Table
@@ -168,6 +173,14 @@ def doctor(
     from bonsaigan.data.sources import open_source
 
     console = make_console()
+    if itself == (data is not None):
+        raise ConfigError("give either DATA, to examine pictures, or --self, to examine the installation")
+    if data is None:
+        from bonsaigan.selfcheck import examine as look
+
+        for name, value in look():
+            console.print(f"{name:<32} {plain(value)}", highlight=False)
+        return
     config = DataConfig(
         source=data,
         archive=archive,

@@ -11,7 +11,8 @@ import typer
 from bonsaigan.errors import ConfigError
 from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar
 
-EXPORTS = ("keras",)
+EXPORTS = ("safetensors", "onnx", "keras", "torch", "web")
+"""The keys of `export.targets.TARGETS`, which are not imported for `--help`."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +40,10 @@ def generate(
     device: DeviceOption = "auto",
 ) -> None:
     """Draw new pictures. The same seed is always the same picture."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from bonsaigan import runs
-    from bonsaigan.generator import load
+    from bonsaigan.generator import CHUNK, load
     from bonsaigan.plots import save_grid, save_png
     from bonsaigan.training.session import choose_device
 
@@ -57,7 +60,7 @@ def generate(
             generator, training, count=n, seed=seed, truncation=truncation, device=where
         )
         print(f"{tried} seeds looked at, copies left out")
-    target = out or folder / "generated"
+    target = out or runs.output_folder(run, folder) / "generated"
     try:
         if grid:
             pictures = generator.images(generator.latents(seeds, truncation=truncation))
@@ -65,11 +68,13 @@ def generate(
             save_grid(path, pictures, columns=max(1, round(n**0.5)))
             print(f"{n} pictures in {path}")
             return
-        for start in range(0, n, 256):
-            part = seeds[start : start + 256]
-            pictures = generator.images(generator.latents(part, truncation=truncation))
-            for number, picture in zip(part, pictures):
-                save_png(target / f"seed{number:06d}.png", picture)
+        with progress_bar(make_console(), "pictures") as progress, ThreadPoolExecutor() as pool:
+            for start in range(0, n, CHUNK):
+                part = seeds[start : start + CHUNK]
+                pictures = generator.images(generator.latents(part, truncation=truncation))
+                paths = [target / f"seed{number:06d}.png" for number in part]
+                list(pool.map(save_png, paths, pictures))
+                progress(start + len(part), n)
     except OSError as error:
         raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
     print(f"{n} pictures in {target}/")
@@ -128,21 +133,43 @@ def report(run: RunArgument = None) -> None:
 
 def export(
     run: RunArgument = None,
-    to: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}.")] = "keras",
-    out: Annotated[Path | None, typer.Option(help="The file to write. [default: in the run]")] = None,
+    to: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}.")] = "safetensors",
+    out: Annotated[
+        Path | None, typer.Option(help="The file or folder to write. [default: export/ in the run]")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store weights as fp16: half the size.")] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="For web: a folder of the npm package onnxruntime-web, to be copied into the page's."
+        ),
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(help="OWNER/NAME: upload the safetensors to the Hugging Face hub.")
+    ] = None,
     latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
 ) -> None:
     """Write a generator for another program, and check there that it draws the same pictures."""
-    from bonsaigan import runs
+    from bonsaigan import hub, runs
+    from bonsaigan.export.card import HERE, publishable
+    from bonsaigan.export.targets import TARGETS
+    from bonsaigan.export.targets import export as write
     from bonsaigan.generator import load
 
-    if to not in EXPORTS:
-        raise ConfigError(f"--to {to!r}: choose one of {', '.join(EXPORTS)}")
+    if to not in TARGETS:
+        raise ConfigError(f"--to {to!r}: choose one of {', '.join(TARGETS)}")
+    if push is not None:
+        if to != "safetensors":
+            raise ConfigError(f"--push {push!r}: uploads --to safetensors, not --to {to}")
+        hub.check_name(push, flag="--push")
     folder = runs.find_run(run)
     generator = load(folder, latest=latest)
-    from bonsaigan.export.keras import export_keras
-
-    print(f"written and compared: {export_keras(generator.network, out or folder / 'generator.keras')}")
+    spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE)
+    target = out or runs.output_folder(run, folder) / "export" / TARGETS[to].name
+    written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
+    print(written)
+    if push is not None:
+        print(f"uploaded: {hub.push(written.path, push)}")
 
 
 def import_keras(

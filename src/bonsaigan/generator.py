@@ -23,6 +23,7 @@ from bonsaigan.config import NetworkConfig, Size, from_dict, read_json
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.models import build_generator
+from bonsaigan.models.folding import fold
 from bonsaigan.runs import BEST_DIR, GENERATOR_FILE, WEIGHTS_FILE, find_run
 from bonsaigan.training.checkpoint import write_atomically
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH = 16
 """Every picture is drawn in a batch of this size, so that it does not depend on how many are asked for."""
+CHUNK = 256
+"""Whoever draws many pictures holds so many of them at once."""
 WEIGHTS_MAX_BYTES = 1 << 30
 SEED_STREAM = 0x626F6E73
 
@@ -55,6 +58,8 @@ class GeneratorSpec:
     """What it was trained on, for people."""
     licence: str | None = None
     """Terms of the pictures it was trained on."""
+    folded: bool = False
+    """Whether batch norms are folded into the weights, as in exports."""
     format: int = 1
     """Version of this file's form."""
     scores: dict[str, Any] = field(default_factory=dict)
@@ -162,12 +167,14 @@ def load(run: str | Path | None = None, *, latest: bool = False, device: str = "
     """The generator of a run: its best moment, or its latest.
 
     Args:
-        run: a run's folder, its name under `runs/`, a folder with a generator, or None for the newest run.
+        run: a run's folder, its name under `runs/`, a folder with a generator (a run's or an export's),
+            `hf:OWNER/NAME` on the Hugging Face hub, or None for the newest run.
         latest: the latest weights instead of the best.
         device: where to draw.
 
     Raises:
         RunError: there is no such run, or its generator is missing or damaged.
+        DownloadError: the hub cannot be reached, and nothing is cached.
     """
     folder = find_run(run)
     best = folder / BEST_DIR
@@ -194,17 +201,44 @@ def read_generator(folder: Path, *, device: str = "cpu") -> Generator:
     """
     weights = folder / WEIGHTS_FILE
     try:
-        raw = read_json(folder / GENERATOR_FILE)
-        scores = raw.pop("scores", {}) if isinstance(raw, dict) else {}
-        spec = dataclasses.replace(from_dict(GeneratorSpec, raw, where=GENERATOR_FILE), scores=scores)
+        spec = parse_spec(read_json(folder / GENERATOR_FILE))
         if weights.stat().st_size > WEIGHTS_MAX_BYTES:
             raise RunError(
                 f"{weights}: larger than {WEIGHTS_MAX_BYTES >> 20} MiB, which no generator of ours is"
             )
-        network = build_generator(spec.family, network=spec.network, size=spec.size, channels=spec.channels)
-        network.load_state_dict(load_file(weights))
+        tensors = {name: t.clone() for name, t in load_file(weights).items()}
     except (OSError, SafetensorError, ConfigError) as error:
         raise RunError(f"{folder}: no usable generator there yet: {error}") from None
-    except RuntimeError:
+    try:
+        # Nothing is allocated for what generator.json claims: only what lies in the weights' file counts.
+        with torch.device("meta"):
+            network = rebuild(spec)
+        network.load_state_dict(tensors, assign=True)
+        network = network.float()
+    except (RuntimeError, ValueError, IndexError, AssertionError):
         raise RunError(f"{weights}: does not fit {GENERATOR_FILE} beside it") from None
+    for name, t in (*network.named_parameters(), *network.named_buffers()):
+        if not t.isfinite().all() or not (t.is_floating_point() or name.endswith("num_batches_tracked")):
+            raise RunError(f"{weights}: {name} has a weight that is not a finite number")
     return Generator(network, spec, device=device)
+
+
+def parse_spec(raw: Any) -> GeneratorSpec:
+    """Check what `generator.json` holds.
+
+    Raises:
+        ConfigError: a key is missing or unknown, or a value has the wrong type or range.
+    """
+    scores = raw.pop("scores", None) if isinstance(raw, dict) else None
+    spec = from_dict(GeneratorSpec, raw, where=GENERATOR_FILE)
+    return dataclasses.replace(spec, scores=scores if isinstance(scores, dict) else {})
+
+
+def rebuild(spec: GeneratorSpec) -> nn.Module:
+    """The network that a spec describes, with fresh weights.
+
+    Raises:
+        ConfigError: its family is unknown.
+    """
+    network = build_generator(spec.family, network=spec.network, size=spec.size, channels=spec.channels)
+    return fold(network) if spec.folded else network

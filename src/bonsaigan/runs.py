@@ -24,6 +24,7 @@ from bonsaigan.config import TrainConfig, read_json
 from bonsaigan.errors import RunError
 
 RUNS_DIR = Path("runs")
+HUB_PREFIX = "hf:"
 CONFIG_FILE, DATA_FILE, METRICS_FILE, LOCK_FILE = "config.json", "data.json", "metrics.jsonl", "lock"
 WEIGHTS_FILE, GENERATOR_FILE = "generator.safetensors", "generator.json"
 CHECKPOINT_DIR, BEST_DIR, SAMPLES_DIR = "checkpoint", "best", "samples"
@@ -33,9 +34,15 @@ REALS_FILE, SCORES_FILE, CLOSEST_FILE, REPORT_FILE = "reals.png", "metrics.json"
 def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Path:
     """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given.
 
+    `hf:OWNER/NAME` is a generator on the Hugging Face hub, fetched into its client's cache.
+
     Raises:
         RunError: there is no such run.
     """
+    if is_address(run):
+        from bonsaigan import hub
+
+        return hub.fetch(str(run).removeprefix(HUB_PREFIX))
     known = {p.parent.name: p.parent for p in runs_dir.glob(f"*/{CONFIG_FILE}")}
     if run is None or str(run) == "":
         if not known:
@@ -47,6 +54,16 @@ def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Pat
     near = difflib.get_close_matches(str(run), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"runs are looked for as a path and under {runs_dir}/"
     raise RunError(f"RUN {str(run)!r}: no such run; {hint}")
+
+
+def is_address(run: str | Path | None) -> bool:
+    """Whether it names a generator on the Hugging Face hub."""
+    return isinstance(run, str) and run.startswith(HUB_PREFIX)
+
+
+def output_folder(run: str | None, folder: Path) -> Path:
+    """Where to write what is made of a run: its folder, or for a fetched one a folder of its name here."""
+    return Path(str(run).rpartition("/")[2]) if is_address(run) else folder
 
 
 def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR) -> Path:

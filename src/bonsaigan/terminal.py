@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="A run's folder, its name under runs/, or nothing for the newest."),
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run's folder, its name under runs/, hf:OWNER/NAME, or nothing for the newest.",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 ArchiveOption = Annotated[

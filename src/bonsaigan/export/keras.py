@@ -7,67 +7,44 @@ There is one builder for each family of generators; each uses only layers that e
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from bonsaigan.errors import BonsaiganError, ConfigError, MissingExtraError
+from bonsaigan.errors import ConfigError, MissingExtraError
+from bonsaigan.export.targets import Draw, Job
 
 if TYPE_CHECKING:
     from bonsaigan.models.article import ArticleGenerator
 
 SUFFIX = ".keras"
-TOLERANCE = 1e-4
-"""Largest difference between our pictures and Keras', in [-1, 1]."""
-PROBES = 4
-"""Pictures compared after writing."""
 
 
-def export_keras(network: nn.Module, path: Path) -> Path:
-    """Write a generator as a `.keras` file, load it again with Keras, and compare their pictures.
-
-    Args:
-        network: a generator of one of the known families, trained; it is put into evaluation mode.
-        path: the file to write; its name must end in `.keras`.
-
-    Returns:
-        The path.
+def write(job: Job, path: Path) -> None:
+    """Write the model.
 
     Raises:
-        ConfigError: the name has another ending, or there is no builder for this family.
+        ConfigError: the name does not end in `.keras`, or there is no builder for this family.
         MissingExtraError: Keras is not installed.
-        BonsaiganError: the file cannot be written, or what Keras loads from it draws other pictures.
     """
     if path.suffix != SUFFIX:
-        raise ConfigError(f"--out {str(path)!r}: the name must end in {SUFFIX}")
+        raise ConfigError(f"--out {path.name!r}: the name must end in {SUFFIX}")
     load_keras()
-    model = build(network.eval())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            model.save(part)
-            _compare(network, part, path)
-            part.replace(path)
-    except OSError as error:
-        raise BonsaiganError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return path
+    _builder(job.network)(job.network).save(path)
 
 
-def build(network: nn.Module) -> Any:
-    """The Keras model of a generator, with its weights.
+def load(path: Path) -> Draw:
+    """Load it with Keras alone."""
+    keras = load_keras()
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
-    Raises:
-        ConfigError: there is no builder for this family.
-        MissingExtraError: Keras is not installed.
-    """
-    load_keras()
-    return _builder(network)(network)
+    def draw(z: np.ndarray) -> np.ndarray:
+        return np.asarray(keras.ops.convert_to_numpy(model(z, training=False)))
+
+    return draw
 
 
 def load_keras() -> Any:
@@ -134,21 +111,3 @@ def _build_article(network: ArticleGenerator) -> Any:
         ours = network.get_submodule(name)
         model.get_layer(name).set_weights([kernel(ours.weight), vector(ours.bias)])  # pyright: ignore
     return model
-
-
-def _compare(network: nn.Module, written: Path, path: Path) -> None:
-    """Load a file with Keras alone and raise if its pictures of the same latent vectors are not ours."""
-    keras = load_keras()
-    model = keras.saving.load_model(written, compile=False, safe_mode=True)
-    latent = int(model.input_shape[-1])
-    z = torch.from_numpy(np.random.default_rng(0).standard_normal((PROBES, latent), dtype=np.float32))
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        ours = network(z.to(device)).permute(0, 2, 3, 1).float().cpu().numpy()
-    theirs = np.asarray(keras.ops.convert_to_numpy(model(z.numpy(), training=False)))
-    difference = float(np.abs(ours - theirs).max())
-    if not difference <= TOLERANCE:  # also when it is not a number
-        raise BonsaiganError(
-            f"{path} not written: Keras draws pictures that differ by {difference:.1e}, "
-            f"more than {TOLERANCE:.0e}"
-        )

@@ -1,22 +1,18 @@
-"""The FastGAN generator in Keras' layers.
+"""The FastGAN generator, its batch norms folded, in Keras' layers.
 
-Batch norm disappears into the convolution before it. A gated linear unit becomes two convolutions, one for
-the values and one for their gates, so that no layer is needed that some Keras version lacks.
+A gated linear unit becomes two convolutions, one for the values and one for their gates, so that no layer is
+needed that some Keras version lacks.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from bonsaigan.export.keras import load_keras
-from bonsaigan.export.keras_layers import apply, batch_norm, convolution, grid_start
+from bonsaigan.export.keras_layers import apply, convolution, grid_start
+from bonsaigan.export.layers import squeeze, start_weight
 from bonsaigan.models.fastgan import EXCITE_LEVELS, Excitation, FastGanGenerator, Level
-
-POOLED = 4
-"""Excitation sees its coarse map as a grid of this side."""
+from bonsaigan.models.folding import shift_of
 
 
 def build_fastgan(network: FastGanGenerator) -> Any:
@@ -40,11 +36,10 @@ def build_fastgan(network: FastGanGenerator) -> Any:
 
 
 def _start(network: FastGanGenerator, latent: Any) -> Any:
-    scale, shift = batch_norm(network.start_norm)
-    cells = network.rows * network.columns
-    weight = network.start.weight.view(cells, len(scale), -1) * scale[:, None]
+    shift = shift_of(network.start_norm)
+    weight = start_weight(network.start, len(shift))
     halves = []
-    for name, part in zip(("values", "gates"), _halves(len(scale))):
+    for name, part in zip(("values", "gates"), _halves(len(shift))):
         grid = (network.rows, network.columns)
         halves.append(grid_start(weight[:, part], shift[part], latent, f"start_{name}", grid=grid))
     return _gated(halves[0], halves[1], "start")
@@ -53,28 +48,20 @@ def _start(network: FastGanGenerator, latent: Any) -> Any:
 def _level(level: Level, x: Any, name: str) -> Any:
     keras = load_keras()
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_double")(x)
-    scale, shift = batch_norm(level.norm)
-    weight = level.conv.weight * scale[:, None, None, None]
+    shift, weight = shift_of(level.norm), level.conv.weight
     values, gates = (
         apply(keras.layers.Conv2D, x, f"{name}_{what}", weight[part], shift[part], padding="same")
-        for what, part in zip(("values", "gates"), _halves(len(scale)))
+        for what, part in zip(("values", "gates"), _halves(len(shift)))
     )
     return _gated(values, gates, name)
 
 
 def _excitation(excitation: Excitation, x: Any, name: str) -> Any:
     keras = load_keras()
-    rows, columns = x.shape[1], x.shape[2]
-    weight, bias = excitation.conv.weight, excitation.conv.bias
-    assert bias is not None
-    if rows % POOLED == 0 and columns % POOLED == 0:
-        if (rows, columns) != (POOLED, POOLED):
-            pool = (rows // POOLED, columns // POOLED)
-            x = keras.layers.AveragePooling2D(pool, name=f"{name}_pool")(x)
-    else:
-        # Bins of unequal size: Keras has no such pooling, but pooling and convolution make one convolution.
-        weight = torch.einsum("oiab,ah,bw->oihw", weight, _bins(rows), _bins(columns))
-    x = apply(keras.layers.Conv2D, x, f"{name}_squeeze", weight, bias, activation="silu")
+    windows, weight = squeeze(excitation, x.shape[1], x.shape[2])
+    if windows != (1, 1):
+        x = keras.layers.AveragePooling2D(windows, name=f"{name}_pool")(x)
+    x = apply(keras.layers.Conv2D, x, f"{name}_squeeze", weight, excitation.conv.bias, activation="silu")
     return convolution(excitation.gate, x, f"{name}_gates", activation="sigmoid")
 
 
@@ -86,8 +73,3 @@ def _gated(values: Any, gates: Any, name: str) -> Any:
 
 def _halves(channels: int) -> tuple[slice, slice]:
     return slice(0, channels // 2), slice(channels // 2, channels)
-
-
-def _bins(side: int) -> Tensor:
-    """Adaptive average pooling of `side` cells to four, as a matrix (4, side)."""
-    return nn.functional.adaptive_avg_pool1d(torch.eye(side), POOLED).T.contiguous()

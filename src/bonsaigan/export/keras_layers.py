@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bonsaigan.export.keras import kernel, load_keras, vector
@@ -63,14 +62,6 @@ def grid_start(
     flat = layer(x)
     layer.set_weights([kernel(weight.flatten(0, 1)), vector(bias.repeat(cells))])
     return layers.Reshape((*grid, channels), name=f"{name}_grid")(flat)
-
-
-def batch_norm(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm in evaluation as a factor and a summand for each channel."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach() * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias.detach() - norm.running_mean * scale
 
 
 def _filled(layer: Any, x: Any, weight: Tensor, bias: Tensor | None) -> Any:

@@ -149,7 +149,7 @@ class ToMaps(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Reshape; the result is in channels-last memory without a copy."""
-        return features.view(len(features), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+        return features.view(features.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
 
 
 class Dropout(nn.Dropout):

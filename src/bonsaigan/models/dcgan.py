@@ -7,6 +7,7 @@ generator, LeakyReLU 0.2 in the discriminator, initial values N(0, 0.02).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -53,11 +54,17 @@ class DcganGenerator(nn.Module):
         Returns:
             Pictures, float (B, C, H, W) in [-1, 1].
         """
-        grid = self.start(z).view(len(z), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+        grid = self.start(z).view(z.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
         x = torch.relu(self.start_norm(grid))
         for up, norm in zip(self.ups, self.norms):
             x = torch.relu(norm(up(x)))
         return torch.tanh(self.to_picture(x).float())
+
+    def normed_layers(self) -> Iterator[tuple[str, str]]:
+        """Names of each batch norm and of the linear layer before it."""
+        yield "start_norm", "start"
+        for level in range(len(self.ups)):
+            yield f"norms.{level}", f"ups.{level}"
 
 
 class DcganDiscriminator(nn.Sequential):

@@ -8,6 +8,7 @@ spectral norm in the generator.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -62,7 +63,7 @@ class FastGanGenerator(nn.Module):
         """
         # differs: the latent is brought to a fixed length, as StyleGAN does; only its direction matters.
         z = functional.normalize(z, dim=1) * self.latent**0.5
-        grid = self.start(z).view(len(z), self.rows, self.columns, -1).permute(0, 3, 1, 2)
+        grid = self.start(z).view(z.shape[0], self.rows, self.columns, -1).permute(0, 3, 1, 2)
         maps = [gated(self.start_norm(grid))]
         for number, level in enumerate(self.levels, start=1):
             x = level(maps[-1])
@@ -70,6 +71,12 @@ class FastGanGenerator(nn.Module):
                 x = x * self.excitations[number - EXCITE_LEVELS](maps[number - EXCITE_LEVELS])
             maps.append(x)
         return torch.tanh(self.to_picture(maps[-1]).float())
+
+    def normed_layers(self) -> Iterator[tuple[str, str]]:
+        """Names of each batch norm and of the linear layer before it."""
+        yield "start_norm", "start"
+        for level in range(len(self.levels)):
+            yield f"levels.{level}.norm", f"levels.{level}.conv"
 
 
 class Level(nn.Module):

@@ -1,0 +1,252 @@
+import { latentOf, slerp } from "./latent.js";
+
+const SEEDS = 2 ** 32, WALL = 24, WALL_BATCH = 4, WALK_STEPS = 60, FRAME_MS = 40;
+const element = (id) => document.getElementById(id);
+const facts = await (await fetch("page.json")).json();
+const directions = facts.directions.map((values) => Float32Array.from(values));
+const state = { seed: 0, shifts: directions.map(() => 0), walking: false, milliseconds: 0 };
+
+// --- drawing, in the worker -------------------------------------------------------------------------------
+
+const worker = new Worker("worker.js", { type: "module" });
+const waiting = new Map();
+let calls = 0;
+worker.onmessage = ({ data }) => {
+  const { resolve, reject } = waiting.get(data.id);
+  waiting.delete(data.id);
+  if (data.error) reject(new Error(data.error));
+  else resolve(data);
+};
+worker.onerror = () => say("This browser could not start the worker that draws.");
+const ask = (message) => new Promise((resolve, reject) => {
+  waiting.set(++calls, { resolve, reject });
+  worker.postMessage({ id: calls, ...message });
+});
+
+/** RGBA pixels of latent vectors, an array of Float32Array. */
+export async function draw(vectors) {
+  const latents = new Float32Array(vectors.length * facts.latent);
+  vectors.forEach((vector, i) => latents.set(vector, i * facts.latent));
+  const { pixels, milliseconds } = await ask({ latents });
+  state.milliseconds = milliseconds;
+  return pixels;
+}
+
+/** RGBA pixels of seeds. */
+export const drawSeeds = (seeds) => draw(seeds.map((seed) => latentOf(seed, facts.latent)));
+
+function show(canvas, pixels, index = 0) {
+  const size = facts.width * facts.height * 4;
+  const part = pixels.subarray(index * size, (index + 1) * size);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(part, facts.width, facts.height), 0, 0);
+}
+
+// --- one picture ------------------------------------------------------------------------------------------
+
+function shifted(z) {
+  const moved = z.slice();
+  directions.forEach((direction, k) => direction.forEach((value, i) => { moved[i] += state.shifts[k] * value; }));
+  return moved;
+}
+
+let busy = false, wanted = null;
+// Only the newest wish counts: a slider moves faster than pictures are drawn.
+async function present(z) {
+  wanted = z;
+  if (busy) return;
+  busy = true;
+  try {
+    while (wanted) {
+      const next = wanted;
+      wanted = null;
+      show(element("picture"), await draw([shifted(next)]));
+    }
+    describe();
+  } catch (error) {
+    say(`Not drawn: ${error.message}`);
+  } finally {
+    busy = false;
+  }
+}
+
+function describe() {
+  const moved = state.shifts.some(Boolean) ? ", moved" : "";
+  const time = state.milliseconds < 10 ? state.milliseconds.toFixed(1) : state.milliseconds.toFixed(0);
+  say(`${state.walking ? "On the way from seed" : "Seed"} ${state.seed}${moved} · drawn in ${time} ms`);
+  element("picture").setAttribute("aria-label", `The picture of seed ${state.seed}${moved}`);
+}
+
+function choose(seed) {
+  state.seed = ((seed % SEEDS) + SEEDS) % SEEDS;
+  element("seed").value = state.seed;
+  remember();
+  return present(latentOf(state.seed, facts.latent));
+}
+
+function remember() {
+  const query = new URLSearchParams({ seed: state.seed });
+  if (state.shifts.some(Boolean)) query.set("shift", state.shifts.join(","));
+  history.replaceState(null, "", `?${query}`);
+}
+
+const randomSeed = () => Math.floor(Math.random() * 1e6);
+const say = (text) => { element("status").textContent = text; };
+
+async function walk() {
+  state.walking = !state.walking;
+  element("walk").setAttribute("aria-pressed", state.walking);
+  const mine = (state.round = (state.round ?? 0) + 1);
+  const going = () => state.walking && state.round === mine;
+  while (going()) {
+    const target = randomSeed();
+    const [a, b] = [state.seed, target].map((seed) => latentOf(seed, facts.latent));
+    for (let step = 1; step <= WALK_STEPS && going(); step++) {
+      const began = performance.now();
+      await present(slerp(a, b, step / WALK_STEPS));
+      const left = FRAME_MS - (performance.now() - began);
+      await new Promise((done) => setTimeout(done, Math.max(0, left)));
+    }
+    if (going()) await choose(target);
+  }
+}
+
+function stop() {
+  if (state.walking) walk();
+}
+
+async function download() {
+  const canvas = element("picture");
+  const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `seed${String(state.seed).padStart(6, "0")}${state.shifts.some(Boolean) ? "-moved" : ""}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// --- the wall ---------------------------------------------------------------------------------------------
+
+let wallRound = 0;
+async function fillWall() {
+  const mine = ++wallRound;
+  const seeds = Array.from({ length: WALL }, randomSeed);
+  const places = [...element("wall").children];
+  for (let start = 0; start < WALL && mine === wallRound; start += WALL_BATCH) {
+    const part = seeds.slice(start, start + WALL_BATCH);
+    const pixels = await drawSeeds(part);
+    part.forEach((seed, i) => {
+      const place = places[start + i];
+      show(place.firstChild, pixels, i);
+      place.setAttribute("aria-label", `Seed ${seed}`);
+      place.onclick = () => { stop(); clearShifts(); choose(seed); };
+      place.disabled = false;
+    });
+  }
+}
+
+// --- the page ---------------------------------------------------------------------------------------------
+
+function clearShifts() {
+  state.shifts.fill(0);
+  showShifts();
+}
+
+function showShifts() {
+  [...element("sliders").children].forEach((label, k) => {
+    label.querySelector("input").value = state.shifts[k];
+    label.querySelector("output").textContent = state.shifts[k].toFixed(1);
+  });
+}
+
+function make(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+function build() {
+  document.title = facts.title;
+  element("title").textContent = facts.title;
+  for (const canvas of [element("picture"), ...Array.from({ length: WALL }, () => document.createElement("canvas"))]) {
+    canvas.width = facts.width;
+    canvas.height = facts.height;
+    if (!canvas.id) element("wall").append(make("button", { disabled: true, ariaLabel: "Not drawn yet" }, canvas));
+  }
+  directions.forEach((_, k) => {
+    const slider = make("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, ariaLabel: `Direction ${k + 1}` });
+    slider.oninput = () => {
+      state.shifts[k] = Number(slider.value);
+      showShifts();
+      remember();
+      if (!state.walking) present(latentOf(state.seed, facts.latent));
+    };
+    element("sliders").append(make("label", {}, make("span", { textContent: k + 1 }), slider, make("output")));
+  });
+  element("directions").hidden = directions.length === 0;
+  for (const [name, value] of facts.about)
+    element("about").append(make("dt", { textContent: name }), make("dd", { textContent: value }));
+}
+
+const actions = {
+  fresh: () => { stop(); clearShifts(); choose(randomSeed()); },
+  walk,
+  download,
+  others: fillWall,
+  reset: () => { clearShifts(); remember(); if (!state.walking) present(latentOf(state.seed, facts.latent)); },
+};
+const keys = {
+  n: actions.fresh, w: walk, d: download, o: fillWall, r: actions.reset,
+  ArrowRight: () => { stop(); choose(state.seed + 1); },
+  ArrowLeft: () => { stop(); choose(state.seed - 1); },
+};
+
+function listen() {
+  for (const [id, action] of Object.entries(actions)) {
+    element(id).onclick = action;
+    element(id).disabled = false;
+  }
+  element("seed").onchange = ({ target }) => { stop(); choose(Math.floor(Math.abs(Number(target.value))) || 0); };
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches?.("input");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (action) { event.preventDefault(); action(); }
+  });
+}
+
+/** Whether this browser draws what the trained generator drew when the page was made, in grey levels. */
+async function check() {
+  const drawn = await drawSeeds([facts.check.seed]);
+  const expected = Uint8Array.from(atob(facts.check.pixels), (c) => c.charCodeAt(0));
+  let largest = 0;
+  expected.forEach((value, i) => { largest = Math.max(largest, Math.abs(value - drawn[i])); });
+  element("about").append(
+    make("dt", { textContent: "Checked here" }),
+    make("dd", { id: "check", textContent: largest <= facts.check.tolerance
+      ? `this browser draws what the trained generator drew, to ${largest} of 255 grey levels`
+      : `this browser draws pictures that differ by ${largest} grey levels` }));
+}
+
+function recall() {
+  const query = new URLSearchParams(location.search);
+  (query.get("shift") ?? "").split(",").slice(0, directions.length).forEach((text, k) => {
+    state.shifts[k] = Math.min(4, Math.max(-4, Number(text) || 0));
+  });
+  showShifts();
+  const seed = Number(query.get("seed") ?? randomSeed());
+  return Number.isInteger(seed) && seed >= 0 && seed < SEEDS ? seed : 0;
+}
+
+build();
+const seed = recall();
+try {
+  await ask({ load: { ...facts, directions: undefined, check: undefined } });
+  await choose(seed);
+  listen();
+  document.body.dataset.ready = "";
+  await fillWall();
+  await check();
+  document.body.dataset.done = "";
+} catch (error) {
+  say(`Not drawn: ${error.message}`);
+}
