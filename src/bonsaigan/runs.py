@@ -24,7 +24,9 @@ from bonsaigan.config import TrainConfig, read_json
 from bonsaigan.errors import RunError
 
 RUNS_DIR = Path("runs")
-HUB_PREFIX = "hf:"
+HUB_PREFIX, STARTER_PREFIX = "hf:", "starter:"
+STARTERS_DIR = Path(__file__).parent / "starters"
+"""Generators that come with the package, each an export in the form of `--to safetensors`."""
 CONFIG_FILE, DATA_FILE, METRICS_FILE, LOCK_FILE = "config.json", "data.json", "metrics.jsonl", "lock"
 WEIGHTS_FILE, GENERATOR_FILE = "generator.safetensors", "generator.json"
 CHECKPOINT_DIR, BEST_DIR, SAMPLES_DIR = "checkpoint", "best", "samples"
@@ -34,15 +36,18 @@ REALS_FILE, SCORES_FILE, CLOSEST_FILE, REPORT_FILE = "reals.png", "metrics.json"
 def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Path:
     """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given.
 
-    `hf:OWNER/NAME` is a generator on the Hugging Face hub, fetched into its client's cache.
+    `hf:OWNER/NAME` is a generator on the Hugging Face hub, fetched into its client's cache; `starter:NAME` is
+    one that comes with the package.
 
     Raises:
         RunError: there is no such run.
     """
-    if is_address(run):
+    if str(run).startswith(HUB_PREFIX):
         from bonsaigan import hub
 
         return hub.fetch(str(run).removeprefix(HUB_PREFIX))
+    if str(run).startswith(STARTER_PREFIX):
+        return _starter(str(run).removeprefix(STARTER_PREFIX))
     known = {p.parent.name: p.parent for p in runs_dir.glob(f"*/{CONFIG_FILE}")}
     if run is None or str(run) == "":
         if not known:
@@ -57,13 +62,20 @@ def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Pat
 
 
 def is_address(run: str | Path | None) -> bool:
-    """Whether it names a generator on the Hugging Face hub."""
-    return isinstance(run, str) and run.startswith(HUB_PREFIX)
+    """Whether it names a generator that is no folder of the user's: of the hub, or of the package."""
+    return isinstance(run, str) and run.startswith((HUB_PREFIX, STARTER_PREFIX))
 
 
 def output_folder(run: str | None, folder: Path) -> Path:
-    """Where to write what is made of a run: its folder, or for a fetched one a folder of its name here."""
-    return Path(str(run).rpartition("/")[2]) if is_address(run) else folder
+    """Where to write what is made of a run: its folder, or for one that is not the user's a folder here."""
+    return Path(str(run).rpartition(":")[2].rpartition("/")[2]) if is_address(run) else folder
+
+
+def _starter(name: str) -> Path:
+    known = sorted(path.parent.name for path in STARTERS_DIR.glob(f"*/{GENERATOR_FILE}"))
+    if name not in known:
+        raise RunError(f"{STARTER_PREFIX}{name}: no such starter; choose one of {', '.join(known)}")
+    return STARTERS_DIR / name
 
 
 def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR) -> Path:
