@@ -27,6 +27,8 @@ FLOORS = [
     ("training.optim", 2),
     ("training", 3),
     ("generator", 3),
+    ("explore.timelapse", 4),
+    ("explore", 3),
     ("appraise", 4),
     ("report", 4),
     ("conclude", 4),
@@ -35,6 +37,7 @@ FLOORS = [
     ("studio", 5),
     ("terminal", 5),
     ("cli_run", 5),
+    ("cli_explore", 5),
     ("cli", 5),
 ]
 

@@ -1,6 +1,7 @@
 """The commands: parse, call, print. Heavy imports stay inside the command that needs them.
 
-Here stand those that make a run; those that use one are in `cli_run.py`.
+Here stand those that make a run; those that use one are in `cli_run.py`, and those that walk in what it
+learnt in `cli_explore.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bonsaigan import cli_run
+from bonsaigan import cli_explore, cli_run
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, plain, progress_bar
 
@@ -61,6 +62,7 @@ def main() -> None:
 
 
 cli_run.register(app)
+cli_explore.register(app)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from bonsaigan.config import NetworkConfig, Size, from_dict, read_json
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.explore.paths import Walk, slerp, walk
 from bonsaigan.models import build_generator
 from bonsaigan.models.folding import fold
 from bonsaigan.runs import BEST_DIR, GENERATOR_FILE, WEIGHTS_FILE, find_run
@@ -29,6 +30,9 @@ from bonsaigan.training.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from bonsaigan.explore.directions import Directions
+    from bonsaigan.explore.inversion import Inversion
 
 BATCH = 16
 """Every picture is drawn in a batch of this size, so that it does not depend on how many are asked for."""
@@ -76,6 +80,7 @@ class Generator:
     def __init__(self, network: nn.Module, spec: GeneratorSpec, *, device: str = "cpu"):
         self.spec = spec
         self.device = torch.device(device)
+        self._directions: dict[int, Directions] = {}
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -127,6 +132,11 @@ class Generator:
             pictures[start : start + BATCH] = to_uint8(drawn.float().cpu())[: len(part)]
         return pictures
 
+    def preview(self, z: Tensor) -> np.ndarray:
+        """`images` without a full batch, for a hand on a slider: a few may differ by one level of 255."""
+        with torch.inference_mode():
+            return to_uint8(self.network(z.to(self.device)).float().cpu())
+
     def interpolate(self, first: int | Tensor, second: int | Tensor, *, frames: int) -> np.ndarray:
         """Pictures on the way from one seed or latent vector to another, along the great circle (slerp).
 
@@ -135,6 +145,89 @@ class Generator:
         """
         a, b = (self._latent(v) if isinstance(v, int) else v.flatten() for v in (first, second))
         return self.images(slerp(a, b, torch.linspace(0, 1, frames)))
+
+    def walk(
+        self,
+        seeds: Sequence[int] | Tensor,
+        *,
+        frames: int = 240,
+        columns: int = 1,
+        rows: int = 1,
+        truncation: float = 1.0,
+    ) -> Walk:
+        """A film through some pictures and back to the first, which changes at an even pace.
+
+        >>> generator.walk([3, 14, 15]).save("walk.mp4")
+
+        Args:
+            seeds: the stops, or their latent vectors float32 (K, latent). In a grid of several cells, each
+                cell takes as many stops of its own, one cell after the other.
+            frames: how many.
+            columns, rows: cells of the grid.
+            truncation: see `latents`.
+
+        Raises:
+            ConfigError: a cell would have fewer than two stops, or there are too few frames.
+        """
+        stops = seeds if isinstance(seeds, Tensor) else self.latents(seeds, truncation=truncation)
+        cells = columns * rows
+        if len(stops) % cells:
+            raise ConfigError(f"{len(stops)} stops for {cells} cells: each cell needs as many as the others")
+        return walk(self, stops.view(cells, -1, stops.shape[1]), frames=frames, columns=columns)
+
+    def directions(self, k: int = 8) -> Directions:
+        """The k directions that change pictures the most, strongest first; computed once.
+
+        >>> generator.images(generator.directions().move(generator.latents([7]), {0: 2.5}))
+
+        Raises:
+            ConfigError: k is not from 1 up to half the latent vector's length.
+        """
+        from bonsaigan.explore.directions import find_directions
+
+        if k not in self._directions:
+            self._directions[k] = find_directions(self, k)
+        return self._directions[k]
+
+    def mix(
+        self, shape: int | Tensor, style: int | Tensor, *, levels: Collection[int] | None = None
+    ) -> np.ndarray:
+        """The layout of one seed or latent vector with the colours and surfaces of another, uint8 (H, W, C).
+
+        Args:
+            shape: whose layout.
+            style: whose look.
+            levels: which levels of the look, 0 the coarsest; all of them by default.
+
+        Raises:
+            ConfigError: the generator draws every level from one place, as all but FastGAN do.
+        """
+        from bonsaigan.explore.mixing import mix
+
+        a, b = (self._latent(v) if isinstance(v, int) else v.flatten() for v in (shape, style))
+        return mix(self, a[None], b[None], levels=levels)[0]
+
+    def invert(
+        self,
+        image: str | Path | bytes | np.ndarray | Image.Image,
+        *,
+        steps: int | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Inversion:
+        """The latent vector whose picture is most like an image, and how like it is.
+
+        Args:
+            image: a file, its content, uint8 (H, W, C) or a Pillow image of any size.
+            steps: of the search; by default enough.
+            progress: called with the steps done and all steps.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        from bonsaigan.explore import inversion
+
+        steps = inversion.STEPS if steps is None else steps
+        return inversion.invert(self, image, steps=steps, progress=progress)
 
     def _latent(self, seed: int) -> Tensor:
         if not 0 <= seed < 2**63:
@@ -151,16 +244,6 @@ class Generator:
         typical = torch.randn(8, self.spec.network.latent, generator=source)
         nearest = typical[(nn.functional.normalize(z) @ nn.functional.normalize(typical).T).argmax(dim=1)]
         return torch.stack([slerp(c, v, torch.tensor([truncation]))[0] for c, v in zip(nearest, z)])
-
-
-def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Points (N, latent) on the great circle from a to b (latent,), at t (N,) from 0 to 1 (Shoemake 1985)."""
-    cosine = nn.functional.cosine_similarity(a, b, dim=0).clamp(-1, 1)
-    omega = torch.arccos(cosine)
-    t = t[:, None]
-    if omega.sin() < 1e-4:
-        return a + (b - a) * t
-    return (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
 
 
 def load(run: str | Path | None = None, *, latest: bool = False, device: str = "cpu") -> Generator:

@@ -21,7 +21,7 @@ from bonsaigan.training.session import Wishes, choose_device, plan
 EXTRAS = {
     "keras": ("keras", "h5py"),
     "onnx": ("onnx", "onnxruntime"),
-    "studio": ("gradio",),
+    "studio": ("starlette", "uvicorn"),
     "hub": ("huggingface-hub", "datasets"),
 }
 """Extras and what each installs."""

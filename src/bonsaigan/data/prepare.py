@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -94,6 +95,18 @@ def prepare(
             raise DataError(f"{printable(str(folder))}: what was just written cannot be read back")
     pictures, facts = stored
     return _complete(source, config, pictures, facts, digest)
+
+
+def find_stored(digest: str, *, cache_dir: Path | None = None) -> np.ndarray | None:
+    """The pictures of a digest, if they are in the cache still: no source is opened for them.
+
+    Returns:
+        As `PreparedSet.pictures`; None when they are not there.
+    """
+    if re.fullmatch(r"[0-9a-f]{64}", digest) is None:
+        return None
+    stored = _load(find_cache_dir(cache_dir) / "prepared" / digest[:40], digest)
+    return stored[0] if stored is not None else None
 
 
 def to_float(pictures: np.ndarray | Tensor) -> Tensor:

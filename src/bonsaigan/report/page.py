@@ -18,7 +18,7 @@ from bonsaigan.report.tables import commands, made_with, remarks, score_table, s
 from bonsaigan.report.words import count, distance, number, plus_minus, share, span, span_of
 from bonsaigan.training.checkpoint import write_atomically
 
-TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
+TEMPLATE, TRAINING_TEMPLATE, STYLE, SCRIPT = "page.html.j2", "training.html.j2", "page.css", "page.js"
 FILES_LISTED = 500
 
 
@@ -44,25 +44,20 @@ def write_report(folder: Path) -> Path:
 
 def render(facts: Facts) -> str:
     """The page as HTML. Every text from the folder is escaped by the template."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    here = Path(__file__).parent
-    script = (here / SCRIPT).read_text(encoding="utf-8").strip()
-    environment = Environment(
-        loader=PackageLoader("bonsaigan", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        style=(here / STYLE).read_text(encoding="utf-8").strip(),
+    script = _read(SCRIPT)
+    return _fill(
+        TEMPLATE,
+        style=_read(STYLE),
         script=script,
-        geometry=charts,
         version=runs.versions()["bonsaigan"],
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         **contents(facts),
     )
+
+
+def render_training(facts: Facts) -> str:
+    """Findings and curves alone, as a piece of HTML for a page that has the report's style."""
+    return _fill(TRAINING_TEMPLATE, findings=facts.findings, curves=curves(facts))
 
 
 def contents(facts: Facts) -> dict[str, Any]:
@@ -194,6 +189,23 @@ def data(facts: Facts) -> dict[str, Any]:
         "remarks": remarked[:FILES_LISTED],
         "remarks_count": len(remarked),
     }
+
+
+def _fill(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("bonsaigan", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(geometry=charts, **values)
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8").strip()
 
 
 def _counted(counts: dict[str, Any], name: str) -> str:

@@ -1,0 +1,1 @@
+"""Ways to walk in what a generator learnt: paths, directions, mixing, inversion, films."""

@@ -1,0 +1,101 @@
+"""Frames in, film out: .mp4 (H.264), .gif or .webp."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from bonsaigan.errors import ConfigError
+from bonsaigan.evaluation.embedding import to_rgb
+
+FPS = 24.0
+FORMATS = (".mp4", ".gif", ".webp")
+SHORTEST_PX = {".mp4": 256, ".gif": 128, ".webp": 128}
+"""Smaller films are enlarged by a whole number until the shorter side has so many pixels."""
+
+
+def check_film(path: Path) -> None:
+    """Whether `save_film` knows the format, before long work begins.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out {str(path)!r}: a film's name ends in {', '.join(FORMATS)}")
+
+
+def save_film(path: Path, frames: np.ndarray, *, fps: float = FPS) -> Path:
+    """Write a film that repeats for ever where the format knows that; replaced atomically.
+
+    Args:
+        path: ends in .mp4, .gif or .webp.
+        frames: uint8 (N, H, W, C); transparent ones are laid over white.
+        fps: frames a second, above 0 and up to 60.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: another ending, another rate, or the file cannot be written.
+    """
+    check_film(path)
+    if not 0 < fps <= 60:
+        raise ConfigError(f"--fps {fps:g}: must be above 0 up to 60")
+    kind = path.suffix.lower()
+    shown = _enlarged(to_rgb(frames), SHORTEST_PX[kind])
+    fresh = path.with_name(f".{path.stem}.writing{kind}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == ".mp4":
+            _write_mp4(fresh, shown, fps)
+        else:
+            _write_animation(fresh, shown, fps)
+        fresh.replace(path)
+    except OSError as error:
+        raise ConfigError(f"--out {str(path)!r}: cannot write there: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+    return path
+
+
+def _write_animation(path: Path, frames: np.ndarray, fps: float) -> None:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    first.save(path, save_all=True, append_images=rest, duration=1000 / fps, loop=0, quality=80)
+
+
+def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+    import imageio_ffmpeg
+
+    height, width = frames.shape[1:3]
+    # Players want even sides and 4:2:0; "faststart" lets a browser begin before the end has come.
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        (width + width % 2, height + height % 2),
+        fps=fps,  # pyright: ignore[reportArgumentType]  # ffmpeg takes fractions
+        codec="libx264",
+        macro_block_size=2,
+        quality=None,  # pyright: ignore[reportArgumentType]  # leaves it to -crf
+        output_params=["-crf", "20", "-movflags", "+faststart"],
+        ffmpeg_log_level="error",
+    )
+    writer.send(None)
+    for frame in frames:
+        even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        writer.send(np.ascontiguousarray(even))
+    writer.close()
+
+
+def _enlarged(frames: np.ndarray, shortest_px: int) -> np.ndarray:
+    from PIL import Image
+
+    height, width = frames.shape[1:3]
+    factor = -(-shortest_px // min(height, width))
+    if factor <= 1:
+        return frames
+    size = (width * factor, height * factor)
+    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])

@@ -1,0 +1,409 @@
+"""What the page asks for, from one run: pictures, directions, nearest photographs, films, twins."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from bonsaigan import runs
+from bonsaigan.appraise import read_real
+from bonsaigan.config import read_json
+from bonsaigan.data.prepare import find_stored
+from bonsaigan.errors import BonsaiganError, ConfigError, RunError
+from bonsaigan.evaluation.copies import CopyDetector
+from bonsaigan.explore.directions import Directions
+from bonsaigan.explore.film import FPS, save_film
+from bonsaigan.explore.mixing import mix_levels
+from bonsaigan.generator import BATCH, Generator, read_generator
+from bonsaigan.report import facts
+from bonsaigan.studio import points
+from bonsaigan.studio.points import Point
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+DIRECTIONS = 8
+FAVOURITES_FILE = "favourites.json"
+FAVOURITES_MAX, STOPS_MAX = 500, 24
+FRAMES_PER_STOP, FRAMES_MIN = 36, 72
+KEPT_PICTURES, KEPT_FILMS, KEPT_TWINS = 4096, 6, 20
+
+
+@dataclass(kw_only=True)
+class Twin:
+    """A search for the picture most like a photograph."""
+
+    done: int = 0
+    """Steps done."""
+    total: int | None = None
+    """Steps in all, once known."""
+    result: dict[str, Any] | None = None
+    """What was found."""
+    error: str = ""
+    """Why nothing was."""
+
+
+@dataclass(kw_only=True)
+class Nearest:
+    """The training pictures, once they are found again and measured."""
+
+    state: str = "asleep"
+    """`asleep`, `looking`, `ready`, or why there are none."""
+    training: np.ndarray | None = None
+    """uint8 (N, H, W, C)."""
+    detector: CopyDetector | None = None
+    """Finds the nearest of them."""
+    names: list[str] = field(default_factory=list)
+    """File names of the training pictures."""
+
+
+class Explorer:
+    """A run, ready to be asked by several threads at once.
+
+    What takes long (films, twins, directions) has a copy of the generator of its own, so that the wall and
+    the sliders never wait for it.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "cpu"):
+        self.folder, self.device = folder, device
+        self._drawing, self._working, self._saving = threading.Lock(), threading.Lock(), threading.Lock()
+        self._loading = threading.Lock()
+        self._loaded: dict[tuple[str, str], tuple[float, Generator]] = {}
+        self._pictures: Kept[bytes] = Kept(KEPT_PICTURES)
+        self._directions: Kept[Directions] = Kept(4)
+        self._films: Kept[bytes] = Kept(KEPT_FILMS)
+        self._twins: Kept[Twin] = Kept(KEPT_TWINS)
+        self._nearest = Nearest()
+
+    # --- moments -------------------------------------------------------------------------------------------
+
+    def moments(self) -> dict[str, dict[str, Any]]:
+        """The generators there are: `best` and `latest`, each with its step and the stamp of its file."""
+        found = {}
+        for name, folder in (("best", self.folder / runs.BEST_DIR), ("latest", self.folder)):
+            try:
+                spec = read_json(folder / runs.GENERATOR_FILE)
+                stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
+                found[name] = {"step": int(spec["step"]), "stamp": f"{stamp:.3f}"}
+            except (BonsaiganError, OSError, KeyError, TypeError, ValueError):
+                continue
+        if len({moment["step"] for moment in found.values()}) == 1:
+            found = dict([next(iter(found.items()))])
+        return found
+
+    def generator(self, moment: str, *, use: str = "draw") -> tuple[Generator, float]:
+        """The generator of a moment as its file is now, and the stamp of that file.
+
+        Args:
+            moment: `best` or `latest`.
+            use: who uses it; each has a copy.
+
+        Raises:
+            RunError: there is none.
+        """
+        if moment not in ("best", "latest"):
+            raise RunError(f"{moment!r}: this run has no such moment")
+        folder = self.folder / runs.BEST_DIR if moment == "best" else self.folder
+        if moment == "best" and not (folder / runs.GENERATOR_FILE).is_file():
+            folder = self.folder
+        with self._loading:
+            try:
+                stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
+            except OSError:
+                raise RunError("there is no generator yet; training saves the first one soon") from None
+            known = self._loaded.get((moment, use))
+            if known is None or known[0] != stamp:
+                known = self._loaded[moment, use] = stamp, read_generator(folder, device=self.device)
+            return known[1], known[0]
+
+    # --- pictures ------------------------------------------------------------------------------------------
+
+    def picture(self, name: str, *, moment: str, variety: float, quick: bool = False) -> bytes:
+        """A picture as PNG.
+
+        Args:
+            name: see `points`.
+            moment: `best` or `latest`.
+            variety: truncation of its seeds, 0 to 1.
+            quick: without a full batch around it, which may change pixels by a level of 255; for sliders.
+
+        Raises:
+            ConfigError: the name names no picture.
+            RunError: there is no generator.
+        """
+        point = points.parse(name)
+        generator, stamp = self.generator(moment)
+        key = (name, stamp, variety)
+        known = self._pictures.get(key)
+        if known is not None:
+            return known
+        directions = self.directions(moment) if point.moved else None
+        with self._drawing:
+            known = self._pictures.get(key)
+            if known is not None:
+                return known
+            if point.seed is None:
+                data = to_png(self._draw(generator, point, directions, variety, quick))
+                return data if quick else self._pictures.put(key, data)
+            # The wall asks for neighbours next: a batch costs the same as one picture of it.
+            first = point.seed - point.seed % BATCH
+            seeds = range(first, first + BATCH)
+            drawn = generator.images(generator.latents(seeds, truncation=variety))
+        for seed, picture in zip(seeds, drawn):
+            self._pictures.put((str(seed), stamp, variety), to_png(picture))
+        return self._pictures.put(key, to_png(drawn[point.seed - first]))
+
+    def directions(self, moment: str) -> Directions:
+        """The strongest directions of a moment; found once."""
+        generator, stamp = self.generator(moment, use="work")
+        known = self._directions.get(stamp)
+        if known is not None:
+            return known
+        with self._working:
+            return self._directions.put(
+                stamp, generator.directions(min(DIRECTIONS, max(1, generator.spec.network.latent // 2)))
+            )
+
+    def freeze(self, name: str, *, moment: str, variety: float) -> str:
+        """The name of the same picture as a latent vector, which can be moved and blended again."""
+        return points.encode(self._latent(name, moment, variety)[0])
+
+    def film(self, names: Sequence[str], *, kind: str, moment: str, variety: float) -> bytes:
+        """A walk through pictures and back.
+
+        Args:
+            names: two or more, see `points`.
+            kind: `mp4`, `gif` or `webp`.
+
+        Raises:
+            ConfigError: too few or too many, or another kind.
+        """
+        import torch
+
+        if not 2 <= len(names) <= STOPS_MAX:
+            raise ConfigError(f"{len(names)} pictures: a walk needs from 2 up to {STOPS_MAX}")
+        _, stamp = self.generator(moment, use="work")
+        key = (tuple(names), kind, stamp, variety)
+        known = self._films.get(key)
+        if known is not None:
+            return known
+        stops = torch.cat([self._latent(name, moment, variety) for name in names])
+        frames = max(FRAMES_MIN, FRAMES_PER_STOP * len(names))
+        with self._working:
+            generator, _ = self.generator(moment, use="work")
+            return self._films.put(key, to_film(generator.walk(stops, frames=frames).frames, kind))
+
+    def mix_levels(self, moment: str) -> int:
+        """How many levels of the generator can be mixed."""
+        return mix_levels(self.generator(moment)[0])
+
+    # --- photographs ---------------------------------------------------------------------------------------
+
+    def nearest(self, name: str, *, moment: str, variety: float) -> dict[str, Any]:
+        """The training picture nearest to a picture, or how far the search for them is."""
+        self._wake()
+        now = self._nearest
+        if now.detector is None:
+            return {"state": now.state}
+        point = points.parse(name)
+        directions = self.directions(moment) if point.moved else None
+        with self._working:
+            generator, _ = self.generator(moment, use="work")
+            picture = self._draw(generator, point, directions, variety, False)
+            found = now.detector.check(picture[None])
+        pair = found.closest(1)[0]
+        return {
+            "state": "ready",
+            "place": pair.training,
+            "name": now.names[pair.training] if pair.training < len(now.names) else "",
+            "mirrored": pair.mirrored,
+            "closeness": round(pair.closeness, 2),
+            "flagged": pair.flagged,
+        }
+
+    def training_picture(self, place: int) -> bytes:
+        """A training picture as PNG.
+
+        Raises:
+            RunError: it is not known.
+        """
+        known = self._nearest.training
+        if known is None or not 0 <= place < len(known):
+            raise RunError(f"training picture {place}: not known")
+        return to_png(known[place])
+
+    def start_twin(self, image: bytes, *, moment: str) -> str:
+        """Begin the search for the picture most like a photograph; its name for `twin`."""
+        name, twin = uuid.uuid4().hex, Twin()
+        self._twins.put(name, twin)
+        threading.Thread(target=self._search, args=(twin, image, moment), daemon=True).start()
+        return name
+
+    def twin(self, name: str) -> Twin:
+        """How far a search is.
+
+        Raises:
+            RunError: there is none of that name.
+        """
+        twin = self._twins.get(name)
+        if twin is None:
+            raise RunError("this search is not known any more")
+        return twin
+
+    # --- favourites ----------------------------------------------------------------------------------------
+
+    def favourites(self) -> list[str]:
+        """Names of the favourites, kept in the run."""
+        try:
+            raw = read_json(self.folder / FAVOURITES_FILE)
+            return _checked(raw)
+        except ConfigError:
+            return []
+
+    def keep_favourites(self, names: object) -> None:
+        """Keep other favourites.
+
+        Raises:
+            ConfigError: they are not names of pictures.
+            RunError: the run's folder cannot be written.
+        """
+        text = json.dumps(_checked(names), indent=1)
+        path = self.folder / FAVOURITES_FILE
+        fresh = path.with_name(f"{path.name}.writing")
+        try:
+            with self._saving:
+                fresh.write_text(text, encoding="utf-8")
+                fresh.replace(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+    # --- inside --------------------------------------------------------------------------------------------
+
+    def _draw(
+        self,
+        generator: Generator,
+        point: Point,
+        directions: Directions | None,
+        variety: float,
+        quick: bool,
+    ) -> np.ndarray:
+        if point.second is not None and point.share is None:
+            shape, style = (p.latent(generator, directions, variety) for p in (point.first, point.second))
+            return generator.mix(shape, style)
+        z = point.latent(generator, directions, variety)
+        return (generator.preview(z) if quick else generator.images(z))[0]
+
+    def _latent(self, name: str, moment: str, variety: float) -> torch.Tensor:
+        point = points.parse(name)
+        directions = self.directions(moment) if point.moved else None
+        return point.latent(self.generator(moment)[0], directions, variety)
+
+    def _wake(self) -> None:
+        with self._saving:
+            if self._nearest.state != "asleep":
+                return
+            self._nearest.state = "looking"
+        threading.Thread(target=self._find_real, daemon=True).start()
+
+    def _find_real(self) -> None:
+        now = self._nearest
+        try:
+            now.training, now.names = find_training(self.folder)
+            now.detector = CopyDetector(now.training, device=self.device)
+            now.state = "ready"
+        except BonsaiganError as error:
+            now.state = str(error)
+
+    def _search(self, twin: Twin, image: bytes, moment: str) -> None:
+        def told(done: int, total: int | None) -> None:
+            twin.done, twin.total = done, total
+
+        try:
+            with self._working:
+                generator, _ = self.generator(moment, use="work")
+                found = generator.invert(image, progress=told)
+            twin.result = {
+                "point": points.encode(found.latent),
+                "target": to_png(found.target),
+                "share": round(found.features.share, 3),
+                "verdict": found.verdict,
+            }
+        except BonsaiganError as error:
+            twin.error = str(error)
+
+
+class Kept(Generic[T]):
+    """The newest few of some values."""
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, threading.Lock()
+        self._values: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable) -> T | None:
+        """The value, if it is still kept."""
+        return self._values.get(key)
+
+    def put(self, key: Hashable, value: T) -> T:
+        """Keep a value, and forget the oldest where there are too many."""
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
+
+
+def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """The training pictures uint8 (N, H, W, C) and their names, without asking the network for them.
+
+    Raises:
+        BonsaiganError: they are not on this machine.
+    """
+    manifest = read_json(folder / runs.DATA_FILE, limit_bytes=256 << 20)
+    files = facts.items(manifest, "files")
+    trained = [place for place, file in enumerate(files) if not facts.mapping(file).get("holdout")]
+    names = [facts.text(files[place], "name") for place in trained]
+    stored = find_stored(facts.text(manifest, "digest"))
+    if stored is not None and len(stored) == len(files):
+        return np.asarray(stored[trained]), names
+    data = runs.read_config(folder).data
+    if data.archive is None and data.source.startswith(("caltech101:", "hf:")):
+        raise RunError(
+            f"they are not on this machine; `bonsaigan evaluate {runs.typed(folder)}` fetches them"
+        )
+    return np.asarray(read_real(folder).training), names
+
+
+def to_png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W, C) as the bytes of a PNG."""
+    file = io.BytesIO()
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(
+        file, "PNG", compress_level=1
+    )
+    return file.getvalue()
+
+
+def to_film(frames: np.ndarray, kind: str, *, fps: float = FPS) -> bytes:
+    """uint8 (N, H, W, C) as the bytes of a film."""
+    with tempfile.TemporaryDirectory() as place:
+        return save_film(Path(place) / f"film.{kind}", frames, fps=fps).read_bytes()
+
+
+def _checked(raw: object) -> list[str]:
+    if not isinstance(raw, list) or len(raw) > FAVOURITES_MAX:
+        raise ConfigError(f"favourites: expected a list of at most {FAVOURITES_MAX} names")
+    for name in raw:
+        points.parse(name if isinstance(name, str) else "")
+    return list(dict.fromkeys(raw))

@@ -1,0 +1,316 @@
+"""The page's server: fixed routes to one run, on this machine unless told otherwise.
+
+Nothing is served by path: every route asks the explorer or the report for something it makes or knows. The
+page may load nothing from elsewhere (its content security policy says so), other sites' pages can neither
+read it nor write to it, and a name that points here from elsewhere (DNS rebinding) is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from bonsaigan.errors import BonsaiganError, ConfigError, RunError
+from bonsaigan.explore.directions import AMOUNT_MAX
+from bonsaigan.explore.inversion import FILE_MAX_BYTES
+from bonsaigan.studio import live
+from bonsaigan.studio.explorer import Explorer, to_film
+
+HERE = Path(__file__).parent
+LOCAL_NAMES = ("127.0.0.1", "localhost")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+)
+TYPES = {"mp4": "video/mp4", "gif": "image/gif", "webp": "image/webp"}
+FILES = {
+    "/studio.js": (HERE / "studio.js", "text/javascript"),
+    "/state.js": (HERE / "state.js", "text/javascript"),
+    "/picture.js": (HERE / "picture.js", "text/javascript"),
+    "/training.js": (HERE / "training.js", "text/javascript"),
+    "/studio.css": (HERE / "studio.css", "text/css"),
+    "/report.css": (HERE.parent / "report" / "page.css", "text/css"),
+}
+LAPSE_SECONDS, LAPSE_FPS = 8.0, 12.0
+
+
+def serve(folder: Path, *, host: str, port: int, device: str = "cpu") -> None:
+    """Serve the page of a run until Ctrl-C.
+
+    Raises:
+        ConfigError: the address or port cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen()  # from here on it may be asked: requests wait until it answers
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(
+            f"--host {host} --port {port}: cannot listen there: {reason}; try --port 0"
+        ) from None
+    shown = f"[{host}]" if ":" in host else host
+    print(
+        f"studio of {folder.name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C ends it)", flush=True
+    )
+    app = make_app(
+        Explorer(folder, device=device), allowed_names=LOCAL_NAMES if host in LOCAL_NAMES else ("*",)
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def make_app(explorer: Explorer, *, allowed_names: tuple[str, ...] = LOCAL_NAMES) -> Starlette:
+    """The routes of a run's page.
+
+    Args:
+        explorer: the run.
+        allowed_names: host names that a browser may call it by; `*` for any.
+    """
+    made = Routes(explorer)
+    routes = [
+        *(Route(path, _file(*file)) for path, file in FILES.items()),
+        Route("/", _file(HERE / "studio.html", "text/html")),
+        Route("/api/run", made.run),
+        Route("/api/status", made.status),
+        Route("/api/directions", made.directions),
+        Route("/api/nearest/{point}", made.nearest),
+        Route("/api/freeze/{point}", made.freeze),
+        Route("/api/favourites", made.favourites, methods=["GET"]),
+        Route("/api/favourites", made.keep_favourites, methods=["PUT"]),
+        Route("/api/twin", made.start_twin, methods=["POST"]),
+        Route("/api/twin/{name}", made.twin),
+        Route("/picture/{point}.png", made.picture),
+        Route("/real/{place:int}.png", made.real),
+        Route("/film.{kind}", made.film),
+        Route("/timelapse.{kind}", made.timelapse),
+        Route("/samples/{step:int}.png", made.sample),
+        Route("/training", made.training),
+        Route("/report", made.report),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_names), www_redirect=False),
+            Middleware(Shielded),
+        ],
+        exception_handlers={BonsaiganError: _say},
+    )
+
+
+class Routes:
+    """One function a route; Starlette runs those that are not async in threads of their own."""
+
+    def __init__(self, explorer: Explorer):
+        self.explorer = explorer
+
+    def run(self, request: Request) -> Response:
+        """What the page needs to know of the run first."""
+        moments = self.explorer.moments()
+        facts: dict[str, Any] = {"name": self.explorer.folder.resolve().name, "moments": moments}
+        if moments:
+            first = next(iter(moments))
+            size = self.explorer.generator(first)[0].spec.size
+            facts |= {
+                "width": size.width_px,
+                "height": size.height_px,
+                "mixes": self.explorer.mix_levels(first) > 0,
+            }
+        return JSONResponse(facts | {"amount_max": AMOUNT_MAX, "upload_max": FILE_MAX_BYTES})
+
+    def status(self, request: Request) -> Response:
+        """How training goes, and the stamps of the moments there are."""
+        return JSONResponse(live.status(self.explorer.folder) | {"moments": self.explorer.moments()})
+
+    def directions(self, request: Request) -> Response:
+        """Names and strengths; the first time it takes as long as finding them."""
+        found = self.explorer.directions(_moment(request))
+        return JSONResponse(
+            [{"name": name, "change": round(c, 4)} for name, c in zip(found.names, found.changes)]
+        )
+
+    def picture(self, request: Request) -> Response:
+        """A picture by its name. It is another one when the weights change: the page then asks anew."""
+        data = self.explorer.picture(
+            request.path_params["point"],
+            moment=_moment(request),
+            variety=_variety(request),
+            quick="quick" in request.query_params,
+        )
+        lasting = "v" in request.query_params
+        return Response(data, media_type="image/png", headers=_kept(lasting))
+
+    def nearest(self, request: Request) -> Response:
+        """The nearest training picture."""
+        return JSONResponse(
+            self.explorer.nearest(
+                request.path_params["point"], moment=_moment(request), variety=_variety(request)
+            )
+        )
+
+    def real(self, request: Request) -> Response:
+        """A training picture."""
+        return Response(self.explorer.training_picture(request.path_params["place"]), media_type="image/png")
+
+    def freeze(self, request: Request) -> Response:
+        """The same picture by its latent vector."""
+        name = request.path_params["point"]
+        return JSONResponse(
+            {"point": self.explorer.freeze(name, moment=_moment(request), variety=_variety(request))}
+        )
+
+    def favourites(self, request: Request) -> Response:
+        """The favourites kept in the run."""
+        return JSONResponse(self.explorer.favourites())
+
+    async def keep_favourites(self, request: Request) -> Response:
+        """Other favourites; only as JSON, which another site's page cannot send here."""
+        _check_type(request, "application/json")
+        try:
+            wanted = await request.json()
+        except ValueError:
+            raise ConfigError("favourites: not valid JSON") from None
+        await run_in_threadpool(self.explorer.keep_favourites, wanted)
+        return JSONResponse(self.explorer.favourites())
+
+    async def start_twin(self, request: Request) -> Response:
+        """A photograph, as the body; its type is one that another site's page cannot send here."""
+        _check_type(request, "application/octet-stream")
+        image = bytearray()
+        async for part in request.stream():
+            image += part
+            if len(image) > FILE_MAX_BYTES:
+                raise ConfigError(f"the photo is larger than {FILE_MAX_BYTES >> 20} MiB")
+        name = self.explorer.start_twin(bytes(image), moment=_moment(request))
+        return JSONResponse({"name": name})
+
+    def twin(self, request: Request) -> Response:
+        """How far the search is, and what it found."""
+        told = dataclasses.asdict(self.explorer.twin(request.path_params["name"]))
+        if told["result"]:
+            data = base64.b64encode(told["result"]["target"]).decode()
+            told["result"]["target"] = f"data:image/png;base64,{data}"
+        return JSONResponse(told)
+
+    def film(self, request: Request) -> Response:
+        """A walk through the pictures named in `p`, in their order."""
+        kind = _kind(request)
+        names = [name for name in request.query_params.get("p", "").split(",") if name]
+        data = self.explorer.film(names, kind=kind, moment=_moment(request), variety=_variety(request))
+        return _ranged(request, data, TYPES[kind])
+
+    def timelapse(self, request: Request) -> Response:
+        """The run's training as a film."""
+        from bonsaigan.explore.timelapse import timelapse
+
+        kind = _kind(request)
+        frames = timelapse(self.explorer.folder, seconds=LAPSE_SECONDS, fps=LAPSE_FPS)
+        return _ranged(request, to_film(frames, kind, fps=LAPSE_FPS), TYPES[kind])
+
+    def sample(self, request: Request) -> Response:
+        """A grid of samples."""
+        path = live.sample_path(self.explorer.folder, request.path_params["step"])
+        return Response(path.read_bytes(), media_type="image/png", headers=_kept(True))
+
+    def training(self, request: Request) -> Response:
+        """Health and curves as a piece of HTML."""
+        return HTMLResponse(live.training_html(self.explorer.folder))
+
+    def report(self, request: Request) -> Response:
+        """The report, written for this request: a stranger's report.html is never shown."""
+        return HTMLResponse(live.report_html(self.explorer.folder))
+
+
+class Shielded:
+    """Adds the headers that keep the page to itself."""
+
+    def __init__(self, app: Callable[..., Any]):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                if scope["path"] != "/report":  # it brings a stricter policy of its own
+                    message["headers"].append((b"content-security-policy", POLICY.encode()))
+                message["headers"] += [
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"cross-origin-resource-policy", b"same-origin"),
+                ]
+            await send(message)
+
+        await self.app(scope, receive, sending if scope["type"] == "http" else send)
+
+
+def _file(path: Path, kind: str) -> Callable[[Request], Response]:
+    def answer(request: Request) -> Response:
+        return Response(path.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+def _say(request: Request, error: Exception) -> Response:
+    """A user's mistake, in its one line."""
+    return JSONResponse({"error": str(error)}, status_code=404 if isinstance(error, RunError) else 400)
+
+
+def _moment(request: Request) -> str:
+    return request.query_params.get("moment", "best")
+
+
+def _variety(request: Request) -> float:
+    text = request.query_params.get("variety", "1")
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ConfigError(f"variety {text[:20]!r}: must be from 0 up to 1")
+    return value
+
+
+def _kind(request: Request) -> str:
+    kind = request.path_params["kind"]
+    if kind not in TYPES:
+        raise HTTPException(404)
+    return kind
+
+
+def _kept(lasting: bool) -> dict[str, str]:
+    return {"cache-control": "private, max-age=86400" if lasting else "no-store"}
+
+
+def _check_type(request: Request, wanted: str) -> None:
+    if request.headers.get("content-type", "").partition(";")[0] != wanted:
+        raise HTTPException(415, f"expected {wanted}")
+
+
+def _ranged(request: Request, data: bytes, kind: str) -> Response:
+    """All of it, or the part that a player asks for."""
+    headers = {"accept-ranges": "bytes", **_kept(True)}
+    asked = request.headers.get("range", "").removeprefix("bytes=").partition("-")
+    if not asked[0].isdigit() or int(asked[0]) >= len(data):
+        return Response(data, media_type=kind, headers=headers)
+    start = int(asked[0])
+    stop = min(int(asked[2]) + 1, len(data)) if asked[2].isdigit() else len(data)
+    headers["content-range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+    return Response(data[start:stop], status_code=206, media_type=kind, headers=headers)
