@@ -147,7 +147,7 @@ def replay(real: RealPictures, copied: range) -> Generator:
 def test_seeds_that_copy_are_passed_over(trained: Trained) -> None:
     real = real_of(trained)
     generator = replay(real, range(2, 5))
-    seeds, tried = original_seeds(generator, real.training, count=4, seed=0, truncation=1.0)
+    seeds, tried = original_seeds(generator, real, count=4, seed=0, truncation=1.0)
     assert seeds == [0, 1, 5, 6]
     assert tried == 8
 
@@ -158,7 +158,7 @@ def test_a_generator_that_only_copies_ends_the_search(
     monkeypatch.setattr(appraising, "GIVE_UP_AFTER", 2)
     real = real_of(trained)
     with pytest.raises(BonsaiganError, match="each of 8 pictures looks like a copy"):
-        original_seeds(replay(real, range(100)), real.training, count=4, seed=0, truncation=1.0)
+        original_seeds(replay(real, range(100)), real, count=4, seed=0, truncation=1.0)
 
 
 # --- the end of a training ---------------------------------------------------------------------------------
@@ -222,3 +222,21 @@ def test_training_from_python_ends_with_a_report(tmp_path: Path, monkeypatch: py
     (folder / runs.REPORT_FILE).unlink()
     assert bonsaigan.resume(folder) == folder
     assert (folder / runs.REPORT_FILE).exists()
+
+
+def test_of_a_large_set_a_sample_is_looked_at_and_that_is_said(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = real_of(trained)
+    monkeypatch.setattr(appraising, "REAL_MAX", 9)
+    real = real_of(trained)
+    assert (len(real.training), real.training_count, len(real.holdout)) == (9, 14, 9)
+    np.testing.assert_array_equal(real.training, everything.training[real.places])
+    found = appraise(trained.folder, real, count=COUNT)
+    assert "Of the 14 training pictures 9 were looked at" in found.scores.notes[-1]
+    assert "(9 of 14 were looked at)" in found.copies.verdict
+    kept = json.loads((trained.folder / runs.SCORES_FILE).read_text())
+    places = [pair["training"] for pair in kept["copies"]["closest"]]
+    assert places == [int(real.places[pair.training]) for pair in found.copies.closest(COUNT)]
+    assert real_of(trained).note == real.note
+    assert not everything.note

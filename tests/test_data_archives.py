@@ -10,6 +10,7 @@ import random
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,35 @@ def test_too_many_members(tmp_path, monkeypatch):
     for path in sorted(tmp_path.iterdir()):
         with pytest.raises(DataError, match="more than 50 members"):
             read_all(path)
+
+
+def test_a_million_entries_are_refused_before_they_are_read(tmp_path):
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 1, 0) + b"a"
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
+    directory = entry * 1_000_000
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(directory), len(local), 0)
+    path = tmp_path / "million.zip"
+    path.write_bytes(local + directory + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="more than 250,000 members"):
+            read_all(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(
+            directory
+        )  # the entries would take ten times that
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.slow
+def test_a_million_entries_of_a_tar(tmp_path):
+    header = tar_bytes(lambda t: add(t, "a.jpg"))[:512]
+    path = tmp_path / "million.tar.gz"
+    with gzip.open(path, "wb", 1) as file:
+        for _ in range(1000):
+            file.write(header * 1000)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="more than 250,000 members"):
+        read_all(path)
 
 
 def test_a_header_of_impossible_size_is_not_read_into_memory(tmp_path):

@@ -222,6 +222,57 @@ def test_a_passing_refusal_is_no_matter(server, tmp_path):
     assert fetch(download(server), tmp_path / "f").read_bytes() == BODY
 
 
+def test_redirects_without_end_are_one_line(server, tmp_path):
+    server.answers = [lambda h, s: send(h, 302, b"", Location="/file.zip")]
+    with pytest.raises(DownloadError, match="answered 302") as caught:
+        fetch(download(server), tmp_path / "f")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1:9/x", "http://[::1", "//", "data:,x"]
+)
+def test_a_redirect_leads_to_no_other_kind_of_address(server, tmp_path, target):
+    server.answers = [lambda h, s: send(h, 302, b"", Location=target)]
+    with pytest.raises(DownloadError, match=r"failed: .*--archive FILE"):
+        fetch(download(server, tries=1), tmp_path / "f")
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Length": "9" * 6000},
+        {"Content_Length": "-5"},
+        {"Content_Length": "many", "Connection": "close"},
+        {"Content_Range": "bytes 0-1/\u0663".encode().decode("latin-1")},
+        {"ETag": "\x1b[31m"},
+    ],
+)
+@pytest.mark.parametrize("start", [0, 700])
+def test_absurd_headers_end_in_the_file_or_in_one_line(server, tmp_path, headers, start):
+    if start:
+        (tmp_path / "f.part").write_bytes(BODY[:start])
+    server.answers = [lambda h, s: send(h, 206 if start else 200, BODY[s:], **headers)]
+    said = ""
+    try:
+        assert fetch(download(server, tries=1), tmp_path / "f").read_bytes() == BODY
+    except DownloadError as error:
+        said = str(error)
+    assert said.isprintable()
+
+
+def test_what_a_server_says_does_not_reach_the_terminal(server, tmp_path):
+    def rude(handler, start: int) -> None:
+        handler.send_response(404, "\x1b]0;owned\x07 not here")
+        handler.end_headers()
+
+    server.answers = [rude]
+    with pytest.raises(DownloadError, match="not here") as caught:
+        fetch(download(server), tmp_path / "f")
+    assert str(caught.value).isprintable()
+
+
 def test_another_part_than_asked_for_is_refused(server, tmp_path):
     (tmp_path / "f.part").write_bytes(BODY[:700])
     server.answers = [

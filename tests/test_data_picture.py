@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 import tracemalloc
 import warnings
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -300,3 +302,40 @@ def test_like_pictures_have_like_hashes():
 def test_decode_gives_the_whole_picture():
     assert decode(encoded(photograph(1), "jpeg")).size == (160, 120)
     assert decode(encoded(photograph(1, 1600, 1200), "jpeg"), at_least=(300, 300)).width < 1600
+
+
+# --- no end of frames, no end of metadata ------------------------------------------------------------------
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
+
+
+def test_frames_without_end_are_not_counted():
+    whole = encoded(photograph(1), "png")
+    frames = png_chunk(b"acTL", struct.pack(">LL", 0x7FFFFFFF, 0))
+    frames += png_chunk(b"fcTL", struct.pack(">LLLLLHHBB", 0, 160, 120, 0, 0, 1, 1, 0, 0))
+    found = look(whole[:33] + frames + whole[33:])
+    assert [f.kind for f in found.findings if f.severity != "note"] == ["animation"]
+    assert pixels(found).shape == (64, 64, 3)
+
+
+def test_a_tiff_whose_directories_go_round_in_circles():
+    data = bytearray(encoded(photograph(1), "tiff"))
+    (start,) = struct.unpack_from("<L", data, 4)
+    (count,) = struct.unpack_from("<H", data, start)
+    struct.pack_into("<L", data, start + 2 + 12 * count, start)
+    assert pixels(look(bytes(data))).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"eXIf"])
+def test_a_bomb_in_the_metadata_costs_little(kind):
+    whole = encoded(photograph(1), "png")
+    bomb = zlib.compress(bytes(200 << 20), 9)
+    body = bomb if kind == b"eXIf" else b"name\0\0" + bomb
+    tracemalloc.start()
+    try:
+        look(whole[:33] + png_chunk(kind, body) + whole[33:])
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()

@@ -8,8 +8,8 @@ import json
 import os
 import shutil
 import tarfile
-import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from bonsaigan.data.prepare import PreparedSet, _in_mode, prepare, to_float, to_
 from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import DataError
+from bonsaigan.locks import hold
 from tests.hostile import encoded, make_folder, photograph
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "caltech-101.zip"
@@ -128,14 +129,33 @@ def test_a_damaged_cache_is_made_again(folder, tmp_path, harm):
 
 
 def test_what_a_killed_process_left_is_swept_away(folder, tmp_path):
-    old, new = tmp_path / "cache/prepared/a.1.part", tmp_path / "cache/prepared/b.2.part"
-    for path in (old, new):
+    left, alive = tmp_path / "cache/prepared/a.1.part", tmp_path / "cache/prepared/b.2.part"
+    for path in (left, alive):
         path.mkdir(parents=True)
-    long_ago = time.time() - 2 * 24 * 3600
-    os.utime(old, (long_ago, long_ago))
-    prepared(folder, tmp_path / "cache")
-    assert not old.exists()
-    assert new.exists()
+    (tmp_path / "cache/locks").mkdir()
+    with hold(tmp_path / "cache/locks/b"):
+        prepared(folder, tmp_path / "cache")
+    assert not left.exists()
+    assert alive.exists()
+
+
+def test_two_that_want_one_set_prepare_it_once(folder, tmp_path, monkeypatch):
+    built = []
+    build = prepare_module._build
+    monkeypatch.setattr(prepare_module, "_build", lambda *a, **k: (built.append(1), build(*a, **k)))
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(lambda _: prepared(folder, tmp_path / "cache"), range(2))
+    assert len(built) == 1
+    assert (one.pictures == other.pictures).all()
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the super-user writes anywhere")
+def test_a_cache_that_others_filled_need_not_be_written(folder, tmp_path):
+    cache = tmp_path / "cache"
+    first = prepared(folder, cache)
+    for path in (cache, *cache.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    assert prepared(folder, cache).digest == first.digest
 
 
 def test_a_process_that_was_quicker_wins(folder, tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ h5py = pytest.importorskip("h5py", reason="the extra `keras` is not installed")
 if keras.backend.backend() != "torch":
     pytest.skip("Keras was imported before with another backend", allow_module_level=True)
 
-from bonsaigan.export.keras_file import import_keras  # noqa: E402
+from bonsaigan.export import keras_file  # noqa: E402
+from bonsaigan.export.keras_file import import_keras, read_keras  # noqa: E402
 from bonsaigan.export.targets import export  # noqa: E402
 from bonsaigan.generator import Generator, GeneratorSpec  # noqa: E402
 
@@ -86,7 +87,7 @@ def test_article_there_and_back(tmp_path: Path, size: str, channels: int) -> Non
     network = article(size, channels=channels)
     path = export_keras(network, tmp_path / "new" / "tree.keras")
     assert [p.name for p in path.parent.iterdir()] == ["tree.keras"]
-    back = import_keras(path)
+    back = read_keras(path)
     assert (back.latent, back.width, back.size, back.channels) == (10, 8, Size.parse(size), channels)
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), back.state_dict().values()))
 
@@ -149,7 +150,7 @@ def test_export_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingExtraError, match=r"bonsaigan\[keras\]"):
         export_keras(article(), tmp_path / "tree.keras")
     with pytest.raises(MissingExtraError, match=r"bonsaigan\[keras\]"):
-        import_keras(tmp_path / "tree.keras")
+        read_keras(tmp_path / "tree.keras")
     assert not list(tmp_path.glob("*.keras"))
 
 
@@ -191,7 +192,7 @@ def test_reads_what_keras_saves(tmp_path: Path, form: str, functional: bool, inl
     if functional:
         model = as_functional(model)
     model.save(tmp_path / f"generator.{form}")
-    network = import_keras(tmp_path / f"generator.{form}")
+    network = read_keras(tmp_path / f"generator.{form}")
     np.testing.assert_allclose(
         draw(network, latents()), np.asarray(model.predict(latents(), verbose=0)), atol=1e-5
     )
@@ -211,7 +212,7 @@ def test_reads_what_keras_saves(tmp_path: Path, form: str, functional: bool, inl
 def test_other_generators_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     keras_generator(**changes).save(tmp_path / "generator.keras")
     with pytest.raises(RunError, match=message):
-        import_keras(tmp_path / "generator.keras")
+        read_keras(tmp_path / "generator.keras")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -252,7 +253,7 @@ def test_code_in_a_file_is_refused_and_not_run(saved: Path) -> None:
     }
     config["config"]["layers"].insert(2, trap)
     with pytest.raises(RunError, match="'trap': 'Lambda' where the article's generator has Reshape"):
-        import_keras(rewritten(saved, config=config))
+        read_keras(rewritten(saved, config=config))
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_code_in_a_file_is_refused_and_not_run(saved: Path) -> None:
 )
 def test_damaged_descriptions(saved: Path, config: bytes) -> None:
     with pytest.raises(RunError, match=r"changed\.keras: "):
-        import_keras(rewritten(saved, config=config))
+        read_keras(rewritten(saved, config=config))
 
 
 @pytest.mark.parametrize("value", [-1, 0, 4097, 10**9, True, 1.5, "8", None, [8, 8]])
@@ -280,7 +281,7 @@ def test_senseless_sizes(saved: Path, value: Any) -> None:
         if layer["class_name"] == "Conv2DTranspose":
             layer["config"]["filters"] = value
     with pytest.raises(RunError, match=r"changed\.keras: "):
-        import_keras(rewritten(saved, config=config))
+        read_keras(rewritten(saved, config=config))
 
 
 def weights_with(saved: Path, change: Any) -> bytes:
@@ -314,7 +315,7 @@ def test_weights_in_other_files_are_not_read(saved: Path, tmp_path: Path) -> Non
 
     for change in (external_link, external_storage, virtual):
         with pytest.raises(RunError, match=r"no weights at|in another file"):
-            import_keras(rewritten(saved, weights=weights_with(saved, change)))
+            read_keras(rewritten(saved, weights=weights_with(saved, change)))
 
 
 def test_wrong_weights(saved: Path) -> None:
@@ -330,37 +331,54 @@ def test_wrong_weights(saved: Path) -> None:
     huge = np.zeros(5_000_000, np.float32)
     for value in (np.zeros(4, np.float32), np.zeros(3, np.int32), huge):
         with pytest.raises(RunError, match="expected an array"):
-            import_keras(rewritten(saved, weights=replaced(value)))
+            read_keras(rewritten(saved, weights=replaced(value)))
     with pytest.raises(RunError, match="not a finite number"):
-        import_keras(rewritten(saved, weights=replaced(np.array([1, np.inf, 0], np.float32))))
+        read_keras(rewritten(saved, weights=replaced(np.array([1, np.inf, 0], np.float32))))
     with pytest.raises(RunError, match="no weights at"):
-        import_keras(rewritten(saved, weights=weights_with(saved, lambda file: file.pop("layers/dense"))))
+        read_keras(rewritten(saved, weights=weights_with(saved, lambda file: file.pop("layers/dense"))))
     with pytest.raises(RunError, match="damaged"):
-        import_keras(rewritten(saved, weights=b"nothing"))
+        read_keras(rewritten(saved, weights=b"nothing"))
 
 
 def test_what_is_no_keras_file(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no such file"):
-        import_keras(tmp_path / "missing.keras")
+        read_keras(tmp_path / "missing.keras")
     with pytest.raises(RunError):
-        import_keras(tmp_path)
+        read_keras(tmp_path)
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(RunError, match=r"neither a \.keras nor an \.h5 file"):
-        import_keras(tmp_path / "text.keras")
+        read_keras(tmp_path / "text.keras")
     (tmp_path / "short.keras").write_bytes(saved.read_bytes()[:2000])
     with pytest.raises(RunError):
-        import_keras(tmp_path / "short.keras")
+        read_keras(tmp_path / "short.keras")
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
         archive.writestr("other", "")
     with pytest.raises(RunError, match="damaged, or not a Keras file"):
-        import_keras(tmp_path / "empty.keras")
+        read_keras(tmp_path / "empty.keras")
     with h5py.File(tmp_path / "weights.h5", "w") as file:
         file["x"] = 1
     with pytest.raises(RunError, match="holds weights alone"):
-        import_keras(tmp_path / "weights.h5")
+        read_keras(tmp_path / "weights.h5")
 
 
 def test_a_file_that_unpacks_without_end_is_refused(saved: Path) -> None:
     bomb = b'{"class_name": "' + b" " * (8 << 20) + b'"}'
     with pytest.raises(RunError, match="larger than 4 MiB"):
-        import_keras(rewritten(saved, config=bomb))
+        read_keras(rewritten(saved, config=bomb))
+
+
+def test_it_is_read_in_a_process_of_its_own(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart, here = import_keras(saved), read_keras(saved)
+    assert all(torch.equal(a, b) for a, b in zip(apart.state_dict().values(), here.state_dict().values()))
+    (tmp_path / "no\x1bne.keras").write_bytes(b"nothing")
+    with pytest.raises(RunError, match=r"neither a \.keras nor"):
+        import_keras(tmp_path / "no\x1bne.keras")
+    monkeypatch.setattr(keras_file, "READER", "import os; os.abort()")
+    with pytest.raises(RunError, match="broke down"):
+        import_keras(saved)
+    monkeypatch.setattr(keras_file, "READER", "import time; time.sleep(60)")
+    monkeypatch.setattr(keras_file, "READ_SEC", 0.1)
+    with pytest.raises(RunError, match=r"more than 0\.1 seconds"):
+        import_keras(saved)

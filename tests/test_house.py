@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "bonsaigan"
 FLOORS = [
     ("errors", 0),
     ("config", 0),
+    ("locks", 0),
     ("processes", 0),
     ("runs", 1),
     ("hub", 1),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from bonsaigan import runs
 from bonsaigan.errors import CheckpointError, RunError, TrainingError
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.loop import Trainer
+from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.session import Wishes
 
@@ -285,3 +287,39 @@ def test_networks_that_do_not_fit_are_refused(photos: Path, wish: dict[str, obje
     session.start(session.plan(str(photos), tiny(width=32, steps=1)), run="first")
     with pytest.raises(bonsaigan.BonsaiganError, match=said):
         session.plan(str(photos), dataclasses.replace(tiny(width=None, init="first"), **wish))  # pyright: ignore
+
+
+def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:
+    plan = session.plan(str(photos), tiny(steps=1, holdout=0.2))
+    folder = session.start(plan, run="r")
+    for path in sorted(photos.iterdir()):
+        path.rename(path.with_name(f"{20 - int(path.stem)}.png"))
+    renamed = session.prepare_data(plan.config.data, resample="antialias")
+    assert not np.array_equal(renamed.pictures, plan.prepared.pictures)
+    again = dataclasses.replace(plan, prepared=session.as_it_began(folder, renamed))
+    np.testing.assert_array_equal(np.asarray(again.training_pictures), np.asarray(plan.training_pictures))
+
+
+def test_a_best_moment_that_was_kept_before_a_kill_is_not_replaced_by_a_worse_one(tmp_path: Path) -> None:
+    best = tmp_path / "best"
+    best.mkdir()
+    spec = json.loads((Path(__file__).parent / "corpus" / "generator.json").read_text())
+    assert (spec["scores"]["kid"], spec["step"]) == (0.2, 4)
+    (best / "generator.json").write_text(json.dumps(spec))
+    for known, kept in ((None, 0.2), (0.5, 0.2), (0.1, 0.1)):
+        progress = checkpoint.Progress(best_kid=known)
+        Monitor._take_up_best(SimpleNamespace(folder=tmp_path), progress)  # pyright: ignore[reportArgumentType]
+        assert progress.best_kid == kept
+
+
+def test_a_damaged_state_never_takes_the_place_of_the_good_one(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
+    trainer = Trainer(runs.read_config(folder), device=torch.device("cpu"))
+    trainer.restore(folder)
+    trainer.save(folder)
+    (folder / "checkpoint" / "state.safetensors").write_bytes(b"")
+    assert "damaged" in str(trainer.restore(folder))
+    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint.damaged", "checkpoint.previous"]
+    assert trainer.restore(folder) is None
+    trainer.save(folder)
+    assert weights(folder)

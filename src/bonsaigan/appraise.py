@@ -23,7 +23,7 @@ from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
 from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
-from bonsaigan.training.session import check_same_data, prepare_data
+from bonsaigan.training.session import as_it_began, prepare_data
 
 if TYPE_CHECKING:
     from bonsaigan.data.prepare import PreparedSet
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 COUNT = 500
 """Pictures drawn for scores: enough that drawing others changes little."""
+REAL_MAX = 5000
+"""Real pictures that they are held against; of more, so many, spread evenly over the set."""
 PAIR_COLUMNS, PAIR_GAP_PX = 4, 10
 GIVE_UP_AFTER = 20
 
@@ -40,17 +42,35 @@ class RealPictures:
     """What a generator is held against."""
 
     training: Pictures
-    """uint8 (N, H, W, C), trained on."""
+    """uint8 (N, H, W, C), trained on: all of them, or `REAL_MAX`."""
+    places: np.ndarray
+    """int64 (N,), their places among all that were trained on, ascending."""
+    training_count: int
+    """How many were trained on."""
     holdout: Pictures
-    """uint8 (M, H, W, C), kept out of training; M may be 0."""
+    """uint8 (M, H, W, C), kept out of training: all of them, or `REAL_MAX`; M may be 0."""
 
     @classmethod
     def of(cls, prepared: PreparedSet) -> RealPictures:
-        """Both parts of a prepared set, in memory."""
-        pictures = np.asarray(prepared.pictures)
-        if not len(prepared.holdout_index):
-            return cls(training=pictures, holdout=pictures[:0])
-        return cls(training=pictures[prepared.train_index], holdout=pictures[prepared.holdout_index])
+        """Both parts of a prepared set, in memory: the same pictures every time."""
+        places = _spread(len(prepared.train_index))
+        held = prepared.holdout_index[_spread(len(prepared.holdout_index))]
+        return cls(
+            training=np.asarray(prepared.pictures[prepared.train_index[places]]),
+            places=places,
+            training_count=len(prepared.train_index),
+            holdout=np.asarray(prepared.pictures[held]),
+        )
+
+    @property
+    def note(self) -> str:
+        """A sentence where these are not all; else empty."""
+        if len(self.training) == self.training_count:
+            return ""
+        return (
+            f"Of the {self.training_count:,} training pictures {len(self.training):,} were looked at, spread "
+            "evenly over the set: scores hold for all, but a copy of another would not be noticed."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +126,11 @@ def appraise(
     scores = score(
         scored["generated"], scored["real"], holdout=scored.get("holdout"), seed=seed, network=network
     )
+    if real.note:
+        scores = dataclasses.replace(scores, notes=(*scores.notes, real.note))
     detector = CopyDetector(
         real.training,
+        total=real.training_count,
         holdout=sides.get("holdout"),
         features=known["real"],
         holdout_features=known.get("holdout"),
@@ -115,7 +138,7 @@ def appraise(
     )
     copies = detector.check(generated, seeds=seeds, features=known["generated"])
     appraisal = Appraisal(step=generator.spec.step, scores=scores, copies=copies)
-    _keep(folder, appraisal, generated, real.training)
+    _keep(folder, appraisal, generated, real)
     return appraisal
 
 
@@ -133,19 +156,18 @@ def read_real(
     config = runs.read_config(folder)
     data = dataclasses.replace(config.data, archive=archive or config.data.archive)
     prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-    check_same_data(folder, prepared)
-    return RealPictures.of(prepared)
+    return RealPictures.of(as_it_began(folder, prepared))
 
 
 def original_seeds(
-    generator: Generator, training: Pictures, *, count: int, seed: int, truncation: float, device: str = "cpu"
+    generator: Generator, real: RealPictures, *, count: int, seed: int, truncation: float, device: str = "cpu"
 ) -> tuple[list[int], int]:
     """The first `count` seeds from `seed` on whose pictures do not look like copies, and how many were tried.
 
     Raises:
         BonsaiganError: every one of many looks like a copy.
     """
-    detector = CopyDetector(training, device=device)
+    detector = CopyDetector(real.training, total=real.training_count, device=device)
     kept: list[int] = []
     tried = 0
     while len(kept) < count:
@@ -159,19 +181,22 @@ def original_seeds(
     return kept[:count], tried
 
 
-def _keep(folder: Path, appraisal: Appraisal, generated: Pictures, training: Pictures) -> None:
+def _spread(count: int) -> np.ndarray:
+    return np.linspace(0, count - 1, min(count, REAL_MAX)).round().astype(np.int64)
+
+
+def _keep(folder: Path, appraisal: Appraisal, generated: Pictures, real: RealPictures) -> None:
     """The closest pairs first: what `metrics.json` says of them is then never without its picture."""
     pairs = appraisal.copies.closest(PAIRS_SHOWN)
-    near = [training[p.training][:, ::-1] if p.mirrored else training[p.training] for p in pairs]
+    near = [real.training[p.training][:, :: -1 if p.mirrored else 1] for p in pairs]
     shown = pair_up(generated[[p.generated for p in pairs]], np.stack(near))
     path = folder / runs.CLOSEST_FILE
     try:
         save_grid(path, shown, columns=PAIR_COLUMNS, gap_px=PAIR_GAP_PX)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}") from None
-    result = {
-        "step": appraisal.step,
-        "scores": appraisal.scores.to_dict(),
-        "copies": appraisal.copies.to_dict(),
-    }
+    copies = appraisal.copies.to_dict()
+    for pair in copies["closest"]:
+        pair["training"] = int(real.places[pair["training"]])
+    result = {"step": appraisal.step, "scores": appraisal.scores.to_dict(), "copies": copies}
     write_atomically(folder / runs.SCORES_FILE, json.dumps(result, indent=2).encode())

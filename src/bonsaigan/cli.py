@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bonsaigan import cli_explore, cli_run
+from bonsaigan.data.files import visible
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, plain, progress_bar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from bonsaigan.training.session import Conclude, Plan
 
+STOPPED = 130
+"""Exit status after Ctrl-C."""
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -54,11 +57,12 @@ def main() -> None:
         app()
     except BonsaiganError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's other processes would say the same
-            print(f"bonsaigan: {error}", file=sys.stderr)
+            print("bonsaigan:", visible(str(error)).replace("\n", "\\n"), file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("bonsaigan: stopped", file=sys.stderr)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
+            print("bonsaigan: stopped", file=sys.stderr)
+        raise
 
 
 cli_run.register(app)
@@ -200,8 +204,12 @@ def doctor(
         console.print(table)
     console.print(plain(diagnosis.summary))
     if diagnosis.used:
-        crop_figure(source, diagnosis).save(out)
-        console.print(f"what the crop keeps: {out}", highlight=False)
+        figure = crop_figure(source, diagnosis)
+        try:
+            figure.save(out)
+        except (OSError, ValueError) as error:  # ValueError: no such format
+            raise ConfigError(f"--out {str(out)!r}: cannot write there: {error}") from None
+        console.print(f"what the crop keeps: {plain(str(out))}", highlight=False)
 
 
 @app.command()
@@ -279,7 +287,7 @@ def _dry_run(console: Console, plan: Plan, device: str) -> None:
 
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
     step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
-    console.print_json(plan.config.to_json())
+    console.print_json(plan.config.to_json(), ensure_ascii=True)
     budget = plan.config.budget
     step_nimg = round(plan.config.batch * find(plan.config.recipe).real_share)
     if budget.minutes is not None:

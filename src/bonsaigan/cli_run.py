@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bonsaigan.errors import ConfigError
-from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar
+from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar, say
 
 EXPORTS = ("safetensors", "onnx", "keras", "torch", "web")
 """The keys of `export.targets.TARGETS`, which are not imported for `--help`."""
@@ -55,18 +55,20 @@ def generate(
         from bonsaigan.appraise import original_seeds, read_real
 
         with progress_bar(make_console(), "pictures") as progress:
-            training = read_real(folder, progress=progress).training
+            real = read_real(folder, progress=progress)
         seeds, tried = original_seeds(
-            generator, training, count=n, seed=seed, truncation=truncation, device=where
+            generator, real, count=n, seed=seed, truncation=truncation, device=where
         )
-        print(f"{tried} seeds looked at, copies left out")
+        say(f"{tried} seeds looked at, copies left out")
+        if real.note:
+            say(real.note)
     target = out or runs.output_folder(run, folder) / "generated"
     try:
         if grid:
             pictures = generator.images(generator.latents(seeds, truncation=truncation))
             path = target / f"grid-seed{seed:06d}-n{n}.png"
             save_grid(path, pictures, columns=max(1, round(n**0.5)))
-            print(f"{n} pictures in {path}")
+            say(f"{n} pictures in {path}")
             return
         with progress_bar(make_console(), "pictures") as progress, ThreadPoolExecutor() as pool:
             for start in range(0, n, CHUNK):
@@ -77,7 +79,7 @@ def generate(
                 progress(start + len(part), n)
     except OSError as error:
         raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
-    print(f"{n} pictures in {target}/")
+    say(f"{n} pictures in {target}/")
 
 
 def evaluate(
@@ -111,13 +113,13 @@ def evaluate(
     for row in scores.rows():
         table.add_row(*row)
     console.print(table)
-    print(
+    say(
         f"{n} generated against {len(real.training)} training pictures, step {found.step}, "
         f"{scores.network}, {scores.filter}, seed {seed}"
     )
     for sentence in (scores.verdict, *scores.notes, copies.verdict, copies.comparison):
-        print(sentence)
-    print(
+        say(sentence)
+    say(
         f"numbers: {folder / runs.SCORES_FILE}; generated pictures beside the nearest training pictures: "
         f"{folder / runs.CLOSEST_FILE}"
     )
@@ -128,7 +130,7 @@ def report(run: RunArgument = None) -> None:
     from bonsaigan import runs
     from bonsaigan.report.page import write_report
 
-    print(write_report(runs.find_run(run)))
+    say(str(write_report(runs.find_run(run))))
 
 
 def export(
@@ -167,9 +169,9 @@ def export(
     spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE)
     target = out or runs.output_folder(run, folder) / "export" / TARGETS[to].name
     written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
-    print(written)
+    say(str(written))
     if push is not None:
-        print(f"uploaded: {hub.push(written.path, push)}")
+        say(f"uploaded: {hub.push(written.path, push)}")
 
 
 def import_keras(
@@ -200,7 +202,7 @@ def import_keras(
     )
     folder = runs.create_run(run, source_name=slug(file.stem))
     save_generator(folder, network, spec)
-    print(f"draw with: bonsaigan generate {folder.name}")
+    say(f"draw with: bonsaigan generate {folder.name}")
 
 
 def diagram(
@@ -236,8 +238,8 @@ def diagram(
     }
     merge = ("discriminator.features",) if chosen.split_view else ()
     for name, (network, inputs) in networks.items():
-        print(diagrams.to_text(diagrams.layer_table(network, *inputs, merge=merge), name))
+        say(diagrams.to_text(diagrams.layer_table(network, *inputs, merge=merge), name))
     for path in diagrams.write_diagrams(networks, out or Path("diagrams") / recipe, merge=merge):
-        print(path)
+        say(str(path))
     if not diagrams.dot_found():
-        print(diagrams.NO_DOT_HINT)
+        say(diagrams.NO_DOT_HINT)

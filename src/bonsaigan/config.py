@@ -9,7 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -19,8 +21,14 @@ from bonsaigan.errors import ConfigError
 
 SIDE_MIN_PX, SIDE_MAX_PX, SIDE_STEP_PX = 32, 256, 16
 PICTURES_MIN = 8
+WHOLE_MAX = 2**64
+"""Larger whole numbers than this stand in no file of ours; some do not even fit into a float."""
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Channels of a picture → Pillow's name of the mode."""
+
+AUGMENTATION_NAMES = ("flip", "colour", "translation")
+"""What `training.augment` knows."""
 
 Fit = Literal["crop", "pad", "squash"]
 Mode = Literal["auto", "L", "RGB", "RGBA"]
@@ -207,6 +215,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_range("--batch", self.batch, 2, 4096)
         _check_range("--seed", self.seed, 0, 2**63 - 1)
+        for name in self.augment:
+            _check_choice("augment", name, AUGMENTATION_NAMES)
         _check_range("--patience", self.patience, 0, 10**6)
         _check_range("ema_kimg", self.ema_kimg, 0.0, 1e6)
         if self.channels not in MODES:
@@ -249,7 +259,7 @@ def from_dict(kind: type[T], raw: Any, *, where: str = "config") -> T:
     hints = get_type_hints(kind)
     unknown = sorted(set(raw) - set(hints))
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r} (made by a newer version?)")
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r:.60} (made by a newer version?)")
     values = {key: _from_json(hints[key], value, f"{where}.{key}") for key, value in raw.items()}
     try:
         return kind(**values)
@@ -264,13 +274,32 @@ def read_json(path: Path, *, limit_bytes: int = 16 << 20) -> Any:
         ConfigError: the file is missing, larger than `limit_bytes`, or not valid JSON.
     """
     try:
-        if path.stat().st_size > limit_bytes:
-            raise ConfigError(f"{path}: larger than {limit_bytes >> 20} MiB, which no file of ours is")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        return json.loads(read_bounded(path, limit_bytes=limit_bytes).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
+
+
+def read_bounded(path: Path, *, limit_bytes: int) -> bytes:
+    """Read a file that may come from a stranger: never a pipe or a device, never without end.
+
+    Raises:
+        ConfigError: the file is missing, no plain file, or larger than `limit_bytes`.
+    """
+    try:
+        # A pipe would be waited for already when it is opened.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError(f"{path}: not a plain file")
+            # By the size that is there: for the limit, Python would ask for that much memory at once.
+            data = file.read(status.st_size + 1) if status.st_size <= limit_bytes else None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a name with a zero byte
+        raise ConfigError(f"{path}: {error}") from None
+    if data is None or len(data) > limit_bytes:
+        raise ConfigError(f"{path}: larger than {limit_bytes >> 20} MiB, which no file of ours is")
+    return data
 
 
 def _from_json(hint: Any, value: Any, where: str) -> Any:
@@ -281,14 +310,20 @@ def _from_json(hint: Any, value: Any, where: str) -> Any:
         return _from_json(next(a for a in args if a is not type(None)), value, where)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{where}: {value!r} is not one of {', '.join(map(str, args))}")
+            raise ConfigError(f"{where}: {value!r:.40} is not one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{where}: expected a list, found {type(value).__name__}")
         return tuple(_from_json(args[0], item, where) for item in value)
+    if origin is dict:  # what a later version put there may be anything
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected an object, found {type(value).__name__}")
+        return value
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where=where)  # pyright: ignore[reportArgumentType]
+    if isinstance(value, int) and abs(value) > WHOLE_MAX:
+        raise ConfigError(f"{where}: too large a number")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
@@ -298,9 +333,10 @@ def _from_json(hint: Any, value: Any, where: str) -> Any:
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{flag} {value!r}: choose one of {', '.join(choices)}")
+        raise ConfigError(f"{flag} {value!r:.40}: choose one of {', '.join(choices)}")
 
 
 def _check_range(flag: str, value: float, low: float, high: float, *, above: bool = False) -> None:
-    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+    # First the limits: a whole number may be too large to be asked whether it is finite.
+    if not low <= value <= high or (above and value == low) or not math.isfinite(value):
         raise ConfigError(f"{flag} {value}: must be {'above' if above else 'from'} {low:g} up to {high:g}")

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from bonsaigan.config import NetworkConfig, Size, from_dict, read_json
+from bonsaigan.config import MODES, NetworkConfig, Size, from_dict, read_bounded, read_json
 from bonsaigan.data.prepare import to_uint8
-from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.explore.paths import Walk, slerp, walk
 from bonsaigan.models import build_generator
 from bonsaigan.models.folding import fold
@@ -40,6 +42,7 @@ CHUNK = 256
 """Whoever draws many pictures holds so many of them at once."""
 WEIGHTS_MAX_BYTES = 1 << 30
 SEED_STREAM = 0x626F6E73
+FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +67,16 @@ class GeneratorSpec:
     """Terms of the pictures it was trained on."""
     folded: bool = False
     """Whether batch norms are folded into the weights, as in exports."""
-    format: int = 1
+    format: int = FORMAT
     """Version of this file's form."""
     scores: dict[str, Any] = field(default_factory=dict)
     """Scores known when it was saved."""
+
+    def __post_init__(self) -> None:
+        if self.channels not in MODES:
+            raise ConfigError(f"channels {self.channels}: expected one of {sorted(MODES)}")
+        if self.format != FORMAT:
+            raise ConfigError(f"format {self.format}, this version reads {FORMAT}")
 
 
 class Generator:
@@ -87,8 +96,6 @@ class Generator:
     def sample(self, n: int, *, seed: int = 0, truncation: float = 1.0) -> list[Image.Image]:
         """Draw the pictures of seeds `seed` to `seed + n - 1`. The same seed is always the same picture."""
         from PIL import Image
-
-        from bonsaigan.config import MODES
 
         pictures = self.images(self.latents(range(seed, seed + n), truncation=truncation))
         mode = MODES[self.spec.channels]
@@ -270,7 +277,10 @@ def save_generator(folder: Path, network: nn.Module, spec: GeneratorSpec) -> Non
     Raises:
         CheckpointError: the disk is full or not writable.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot save {folder}: {error.strerror}") from None
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
     write_atomically(folder / WEIGHTS_FILE, save(tensors))
     write_atomically(folder / GENERATOR_FILE, json.dumps(dataclasses.asdict(spec), indent=2).encode())
@@ -282,28 +292,37 @@ def read_generator(folder: Path, *, device: str = "cpu") -> Generator:
     Raises:
         RunError: a file is missing, damaged, too large, or does not fit the other.
     """
-    weights = folder / WEIGHTS_FILE
+    spec, weights = read_spec(folder), folder / WEIGHTS_FILE
     try:
-        spec = parse_spec(read_json(folder / GENERATOR_FILE))
-        if weights.stat().st_size > WEIGHTS_MAX_BYTES:
-            raise RunError(
-                f"{weights}: larger than {WEIGHTS_MAX_BYTES >> 20} MiB, which no generator of ours is"
-            )
-        tensors = {name: t.clone() for name, t in load_file(weights).items()}
-    except (OSError, SafetensorError, ConfigError) as error:
+        tensors = load_tensors(read_bounded(weights, limit_bytes=WEIGHTS_MAX_BYTES))
+    except (SafetensorError, ConfigError) as error:
         raise RunError(f"{folder}: no usable generator there yet: {error}") from None
     try:
         # Nothing is allocated for what generator.json claims: only what lies in the weights' file counts.
-        with torch.device("meta"):
+        with torch.device("meta"), _NoInitialValues():
             network = rebuild(spec)
         network.load_state_dict(tensors, assign=True)
         network = network.float()
+    except ConfigError as error:
+        raise RunError(f"{folder}: no usable generator there yet: {error}") from None
     except (RuntimeError, ValueError, IndexError, AssertionError):
         raise RunError(f"{weights}: does not fit {GENERATOR_FILE} beside it") from None
     for name, t in (*network.named_parameters(), *network.named_buffers()):
         if not t.isfinite().all() or not (t.is_floating_point() or name.endswith("num_batches_tracked")):
             raise RunError(f"{weights}: {name} has a weight that is not a finite number")
     return Generator(network, spec, device=device)
+
+
+def read_spec(folder: Path) -> GeneratorSpec:
+    """What `generator.json` in a folder says.
+
+    Raises:
+        RunError: it is missing, damaged or of another version.
+    """
+    try:
+        return parse_spec(read_json(folder / GENERATOR_FILE))
+    except ConfigError as error:
+        raise RunError(f"{folder}: no usable generator there yet: {error}") from None
 
 
 def parse_spec(raw: Any) -> GeneratorSpec:
@@ -325,3 +344,12 @@ def rebuild(spec: GeneratorSpec) -> nn.Module:
     """
     network = build_generator(spec.family, network=spec.network, size=spec.size, channels=spec.channels)
     return fold(network) if spec.folded else network
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Where there is no memory there is nothing to fill; torch would load its compiler for it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))

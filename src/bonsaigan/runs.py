@@ -16,12 +16,13 @@ import os
 import platform
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from bonsaigan.config import TrainConfig, read_json
 from bonsaigan.errors import RunError
+from bonsaigan.locks import hold
 
 RUNS_DIR = Path("runs")
 HUB_PREFIX, STARTER_PREFIX = "hf:", "starter:"
@@ -54,8 +55,11 @@ def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Pat
             raise RunError(f"no runs under {runs_dir}/ yet; make one with: bonsaigan train DATA")
         return max(known.values(), key=lambda p: (p / CONFIG_FILE).stat().st_mtime)
     for path in (Path(run), runs_dir / run):
-        if (path / CONFIG_FILE).is_file() or (path / GENERATOR_FILE).is_file():
-            return path
+        try:
+            if (path / CONFIG_FILE).is_file() or (path / GENERATOR_FILE).is_file():
+                return path
+        except (OSError, ValueError):  # too long for a name, or with a zero byte
+            continue
     near = difflib.get_close_matches(str(run), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"runs are looked for as a path and under {runs_dir}/"
     raise RunError(f"RUN {str(run)!r}: no such run; {hint}")
@@ -86,20 +90,31 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
     """
     try:
         if name is None:
-            number = 1
-            while (runs_dir / f"{source_name}-{number}").exists():
-                number += 1
-            folder = runs_dir / f"{source_name}-{number}"
-        else:
-            folder = Path(name) if os.sep in name else runs_dir / name
-            if (folder / CONFIG_FILE).exists():
-                raise RunError(
-                    f"--run {name!r} exists; go on with: bonsaigan resume {name}, or choose another name"
-                )
+            return _next_folder(runs_dir, source_name)
+        folder = Path(name) if os.sep in name else runs_dir / name
+        if (folder / CONFIG_FILE).exists():
+            raise RunError(
+                f"--run {name!r} exists; go on with: bonsaigan resume {name}, or choose another name"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--run {name or source_name!r}: cannot make the folder: {error.strerror}") from None
+    except ValueError:  # a zero byte
+        raise RunError(f"--run {name!r}: not a name that a folder can have") from None
     return folder
+
+
+def _next_folder(runs_dir: Path, source_name: str) -> Path:
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        folder = runs_dir / f"{source_name}-{number}"
+        try:
+            folder.mkdir()  # two processes that start together get one each
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def typed(folder: Path, *, runs_dir: Path = RUNS_DIR) -> str:
@@ -131,27 +146,16 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def only_process(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process. The lock is the system's: it ends with the process, however it ends.
+    """Keep a run folder to this process; see `locks`.
 
     Raises:
-        RunError: another process trains there.
+        RunError: another process trains there, or nothing can be written there.
     """
-    with (folder / LOCK_FILE).open("a+") as file:
-        if not _try_lock(file.fileno()):
-            raise RunError(f"{folder} is in use by another process; wait for it, or stop it first")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(folder / LOCK_FILE, wait=False))
+        except BlockingIOError:
+            raise RunError(f"{folder} is in use by another process; wait for it, or stop it first") from None
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be written: {error.strerror}") from None
         yield
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # pyright: ignore
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

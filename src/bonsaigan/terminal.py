@@ -6,12 +6,15 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bonsaigan.data.files import visible
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 RunArgument = Annotated[
     str | None,
@@ -43,11 +46,22 @@ def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int | N
 
 
 def make_console() -> Console:
-    """A console that folds no lines when they go to a file; of torchrun's processes the first one speaks."""
+    """A console for any text: nothing in it acts on the terminal, and lines that go to a file are not folded.
+
+    Of torchrun's processes the first one speaks.
+    """
     from rich.console import Console
 
-    quiet = os.environ.get("RANK", "0") != "0"
-    return Console(quiet=quiet) if sys.stdout.isatty() else Console(soft_wrap=True, quiet=quiet)
+    class CarefulConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(visible(text), **options)
+
+    return CarefulConsole(soft_wrap=not sys.stdout.isatty(), quiet=os.environ.get("RANK", "0") != "0")
+
+
+def say(text: str) -> None:
+    """Print a line in which there may be names from anywhere."""
+    print(visible(text))
 
 
 def plain(text: str) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import http.client
 import os
+import re
 import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from bonsaigan.data.files import Progress, printable
 from bonsaigan.errors import DownloadError
+from bonsaigan.locks import hold
 
 CHUNK_BYTES = 1 << 18
 PROGRESS_THAT_COUNTS_BYTES = 1 << 20
@@ -62,7 +61,7 @@ def fetch(download: Download, target: Path, *, progress: Progress | None = None)
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(target.with_name(target.name + ".lock")):
+        with hold(target.with_name(target.name + ".lock")):
             if not target.exists():
                 _fill(download, part, progress)
                 _check(download, part)
@@ -129,6 +128,8 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
         raise _Broken(said, worth_trying=not offline) from None
     except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _Broken(_said(error)) from None
+    except ValueError as error:  # an address, in a redirect or a proxy's variable, that is none
+        raise _Broken(_said(error), worth_trying=False) from None
     except _Broken as broken:
         broken.validator = validator
         raise
@@ -143,8 +144,13 @@ def _span(response: http.client.HTTPResponse, have: int) -> tuple[int, int | Non
         first, _, total = span.partition("/")
         if unit != "bytes" or first.partition("-")[0] != str(have):
             raise _Broken("the server sent another part than the one asked for", worth_trying=False)
-        return have, int(total) if total.isdecimal() else None
-    return 0, int(length) if length.isdecimal() else None
+        return have, _count(total)
+    return 0, _count(length)
+
+
+def _count(text: str) -> int | None:
+    """A number of bytes as a server states it; None where it states none that could be."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _store(
@@ -186,9 +192,8 @@ def _judge_status(error: urllib.error.HTTPError, part: Path, have: int) -> None:
             return  # everything had arrived before the break
         part.unlink()
         raise _Broken("the server refused to continue the download") from None
-    raise _Broken(
-        f"the server answered {error.code} {error.reason}", worth_trying=error.code in TRANSIENT
-    ) from None
+    said = printable((str(error.reason).splitlines() or [""])[0][:200])
+    raise _Broken(f"the server answered {error.code} {said}", worth_trying=error.code in TRANSIENT) from None
 
 
 def _check(download: Download, part: Path) -> None:
@@ -203,28 +208,11 @@ def _check(download: Download, part: Path) -> None:
         raise _error(download, said)
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Hold `lock` against other processes; where the system has no such locks, go on without."""
-    with lock.open("wb") as file:
-        _lock(file)
-        yield
-
-
-def _lock(file: IO[bytes]) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    with contextlib.suppress(OSError):  # some network file systems refuse
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-
 def _said(error: object) -> str:
     if isinstance(error, TimeoutError):
         return "the server stopped answering"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return printable(text)
+    return printable(text[:200])
 
 
 def _error(download: Download, said: str) -> DownloadError:

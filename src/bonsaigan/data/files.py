@@ -72,6 +72,16 @@ def printable(name: str) -> str:
     return "".join(_escape(c) if c == "\\" or not c.isprintable() else c for c in name)
 
 
+def visible(text: str) -> str:
+    """`text` with everything escaped that `printable` escapes, but backslashes and the ends of its lines.
+
+    For the last step before a terminal: what may hold a name from anywhere, escaped already or not.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
 def natural_key(name: str) -> tuple[object, ...]:
     """Sort key that puts `a2` before `a10` and ignores letter case where that does not decide."""
     parts = re.split(r"([0-9]+)", name.casefold())

@@ -31,7 +31,7 @@ def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) ->
     if not path.exists():
         _fetch(name, path, progress)
     with archives.open_zip(path) as archive:
-        about = json.loads(archive.comment or b"{}")
+        about = _about(archive.comment)
     return Source(
         name=slug(name.partition("/")[2]),
         description=f"the data set {name} of the Hugging Face hub, kept in {printable(str(path))}",
@@ -39,6 +39,14 @@ def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) ->
         citation=about.get("citation"),
         files=lambda: archives.archive_files(path, "zip"),
     )
+
+
+def _about(comment: bytes) -> dict[str, str]:
+    try:
+        found = json.loads(comment or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 
 
 def _fetch(name: str, path: Path, progress: Progress | None) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,13 +28,13 @@ from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import Source
 from bonsaigan.data.survey import Fingerprint, fingerprint
 from bonsaigan.errors import DataError
+from bonsaigan.locks import hold
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
 """Raised when the same files would become other arrays; older cached sets are then not used."""
-STALE_SEC = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class PreparedSet:
     channels: int
     """C: 1 greyscale, 3 RGB, 4 RGBA."""
     train_index: np.ndarray
-    """int64 places of the pictures to train on, ascending."""
+    """int64 places of the pictures to train on: ascending, or in the order of a run that began before."""
     holdout_index: np.ndarray
     """int64 places of the pictures kept out of training, ascending; chosen by content alone."""
     manifest: dict[str, Any]
@@ -67,7 +66,8 @@ def prepare(
     """Bring every usable picture of a source to one size and mode, or find that done in the cache.
 
     Files are hashed first. Only when no set of these contents and settings is in the cache are they decoded:
-    once each, in parallel, in bounded memory.
+    once each, in parallel, in bounded memory. Processes that want the same set wait for the first of them,
+    also on other machines where these share the cache. A set that is there is only read.
 
     Args:
         resample: `antialias`; or `bilinear`, which also stretches the whole array to the range 0 to 255, as
@@ -85,8 +85,9 @@ def prepare(
     if stored is None:
         try:
             with _workplace(folder) as work:
-                _build(work, source, prints, config, resample=resample, digest=digest, progress=progress)
-                _publish(work, folder, digest)
+                if _load(folder, digest) is None:  # else another process was quicker
+                    _build(work, source, prints, config, resample=resample, digest=digest, progress=progress)
+                    _publish(work, folder, digest)
         except OSError as error:
             said = f"{printable(str(folder.parent))}: cannot be written ({error.strerror or error})"
             raise DataError(f"{said}; free some space or set BONSAIGAN_CACHE to another place") from None
@@ -167,18 +168,26 @@ def _load(folder: Path, digest: str) -> tuple[np.ndarray, dict[str, Any]] | None
 
 @contextlib.contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
-    """A folder of our own beside `folder`, removed in any case; and an end to what a killed process left."""
+    """A folder of our own beside `folder`, removed in any case; and an end to what killed processes left."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob("*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > STALE_SEC:
+        with contextlib.suppress(OSError), hold(_lock_of(left), wait=False) as nobody_works_there:
+            if nobody_works_there:
                 shutil.rmtree(left, ignore_errors=True)
-    work = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.part")
-    work.mkdir()
-    try:
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with hold(_lock_of(folder)):
+        work = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.part")
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _lock_of(folder: Path) -> Path:
+    """The lock of a set, for its folder or for a workplace beside it."""
+    locks = folder.parent.parent / "locks"
+    locks.mkdir(exist_ok=True)
+    return locks / folder.name.partition(".")[0]
 
 
 def _publish(work: Path, folder: Path, digest: str) -> None:

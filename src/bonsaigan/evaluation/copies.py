@@ -145,21 +145,24 @@ class CopyReport:
     """What to hold the distances against: training pictures, and held-out ones if there are any."""
     seeds: tuple[int, ...] | None
     """(N,) the seed of each generated picture, where known."""
+    sampled: tuple[int, int] | None = None
+    """(training pictures looked at, training pictures there are) where these differ."""
 
     @property
     def verdict(self) -> str:
         """How many look like copies, and which, in one sentence."""
         places, total = np.flatnonzero(self.flagged), len(self.flagged)
+        looked = f" ({self.sampled[0]:,} of {self.sampled[1]:,} were looked at)" if self.sampled else ""
         if not len(places):
-            return f"None of {total} looks like a copy of a training picture."
+            return f"None of {total} looks like a copy of a training picture{looked}."
         names = [str(self.seeds[i] if self.seeds is not None else i) for i in places]
         listed = ", ".join(names[:NAMES_SHOWN])
         if len(names) > NAMES_SHOWN:
             listed += f" and {len(names) - NAMES_SHOWN} more"
         noun = "picture" if self.seeds is None else "seed"
         if len(names) == 1:
-            return f"1 of {total} looks like a copy of a training picture: {noun} {listed}."
-        return f"{len(names)} of {total} look like copies of training pictures: {noun}s {listed}."
+            return f"1 of {total} looks like a copy of a training picture{looked}: {noun} {listed}."
+        return f"{len(names)} of {total} look like copies of training pictures{looked}: {noun}s {listed}."
 
     @property
     def comparison(self) -> str:
@@ -218,6 +221,7 @@ class CopyDetector:
         self,
         training: Pictures,
         *,
+        total: int | None = None,
         holdout: Pictures | None = None,
         features: Features | None = None,
         holdout_features: Features | None = None,
@@ -228,6 +232,7 @@ class CopyDetector:
 
         Args:
             training: uint8 (M, H, W, C).
+            total: how many training pictures there are, where these are not all.
             holdout: uint8 (L, H, W, C), pictures kept out of training: the honest comparison.
             features: `embed(training)`, if known already.
             holdout_features: `embed(holdout)`, if known already.
@@ -238,6 +243,7 @@ class CopyDetector:
             DataError: fewer than 4 different training pictures.
         """
         self.network, self.device = network, device
+        self._sampled = None if total in (None, len(training)) else (len(training), total)
         self._places = _different(training)
         if len(self._places) < DIFFERENT_MIN:
             raise DataError(
@@ -293,6 +299,7 @@ class CopyDetector:
             feature_limit=self.feature_limit,
             baselines=self.baselines,
             seeds=None if seeds is None else tuple(int(seed) for seed in seeds),
+            sampled=self._sampled,
         )
 
     def _nearest(

@@ -2,13 +2,20 @@
 
 The file may come from a stranger. Nothing in it is executed and Keras itself is not used: the layers'
 settings are compared, one by one, with the article's, and the weights are read as plain arrays whose sizes
-are known beforehand.
+are known beforehand. The HDF5 library may hang or break down over a damaged file, so it reads in a process of
+its own, whose time and memory are limited.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections import Counter
 from contextlib import contextmanager
@@ -20,8 +27,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from bonsaigan.config import Size
-from bonsaigan.errors import ConfigError, MissingExtraError, RunError
+from bonsaigan.config import NetworkConfig, Size
+from bonsaigan.data.archives import open_zip
+from bonsaigan.errors import BonsaiganError, ConfigError, MissingExtraError, RunError
+from bonsaigan.generator import GeneratorSpec, read_generator, save_generator
 from bonsaigan.models.article import ArticleGenerator
 
 if TYPE_CHECKING:
@@ -30,6 +39,10 @@ if TYPE_CHECKING:
     import h5py
 
 FILE_MAX_BYTES = 512 << 20
+READ_SEC, READ_BYTES = 120, 16 << 30
+"""Limits of the process that reads; its address space, of which the libraries alone take several GiB."""
+REFUSED = 3
+READER = "import sys; from bonsaigan.export.keras_file import read_apart; read_apart(*sys.argv[1:])"
 CONFIG_MAX_BYTES = 4 << 20
 WEIGHTS_MAX = 100_000_000
 """Most numbers a generator may have; the article's has under four million."""
@@ -56,6 +69,54 @@ IN_ARCHIVE = {"Dense": "dense", "Conv2DTranspose": "conv2d_transpose", "Conv2D":
 
 
 def import_keras(path: Path) -> ArticleGenerator:
+    """Read a generator of the article's shape that Keras saved, in a process of its own; see `read_keras`.
+
+    Raises:
+        RunError: also when reading takes too long or breaks down.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", READER, str(path), folder]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=READ_SEC, check=False)
+        except subprocess.TimeoutExpired:
+            said = f"reading it takes more than {READ_SEC} seconds"
+            raise RunError(f"{path}: {said}: damaged, or made to do harm") from None
+        if done.returncode == REFUSED:
+            if importlib.util.find_spec("h5py") is None:
+                raise MissingExtraError(feature="reading Keras files", extra="keras")
+            raise RunError(done.stdout)
+        if done.returncode:
+            raise RunError(f"{path}: damaged: the HDF5 library broke down over it")
+        network = read_generator(Path(folder)).network
+    assert isinstance(network, ArticleGenerator)
+    return network
+
+
+def read_apart(path: str, folder: str) -> None:
+    """What the process of its own does: leave a generator in `folder`, or print why not and end."""
+    if sys.platform == "linux":  # elsewhere the limit counts other things, or is not there
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (READ_BYTES, READ_BYTES))
+    try:
+        network = read_keras(Path(path))
+        shape = NetworkConfig(latent=network.latent, width=network.width, discriminator_width=1)
+        spec = GeneratorSpec(
+            family="article",
+            network=shape,
+            size=network.size,
+            channels=network.channels,
+            recipe="article",
+            step=0,
+        )
+        save_generator(Path(folder), network, spec)
+    except BonsaiganError as error:
+        sys.stdout.buffer.write(str(error).encode("utf-8", "backslashreplace"))
+        sys.stdout.flush()
+        os._exit(REFUSED)
+
+
+def read_keras(path: Path) -> ArticleGenerator:
     """Read a generator of the article's shape that Keras saved.
 
     Args:
@@ -75,8 +136,10 @@ def import_keras(path: Path) -> ArticleGenerator:
     with _readable(path):
         if path.stat().st_size > FILE_MAX_BYTES:
             raise _Refused(f"larger than {FILE_MAX_BYTES >> 20} MiB")
+        if not path.is_file():
+            raise _Refused("not a file")
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 config = _member(archive, "config.json", CONFIG_MAX_BYTES)
                 weights: Any = io.BytesIO(_member(archive, "model.weights.h5", FILE_MAX_BYTES))
             with h5py.File(weights, "r") as file:
@@ -102,19 +165,10 @@ def _readable(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise RunError(f"{path}: no such file") from None
-    # What h5py, zipfile and json raise at damaged files.
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        RecursionError,
-        NotImplementedError,
-        EOFError,
-    ) as error:
-        raise RunError(f"{path}: damaged, or not a Keras file ({error})") from None
-    except zipfile.BadZipFile as error:
-        raise RunError(f"{path}: damaged: {error}") from None
+    except BonsaiganError:
+        raise
+    except Exception as error:  # a damaged file makes h5py and zipfile raise nearly anything
+        raise RunError(f"{path}: damaged, or not a Keras file ({error!s:.200})") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +355,8 @@ def _array(data: Any, shape: tuple[int, ...], layer: _Layer) -> np.ndarray:
         raise _Refused(f"layer {layer.name!r:.80}: expected an array {shape} of fractions")
     if data.is_virtual or data.external is not None:
         raise _Refused(f"layer {layer.name!r:.80}: its weights lie in another file")
+    if data.chunks is not None and math.prod(data.chunks) > WEIGHTS_MAX:
+        raise _Refused(f"layer {layer.name!r:.80}: stored in pieces of {math.prod(data.chunks):,} numbers")
     array = np.asarray(data[()], dtype=np.float32)
     if not np.isfinite(array).all():
         raise _Refused(f"layer {layer.name!r:.80}: a weight is not a finite number")

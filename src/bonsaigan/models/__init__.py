@@ -43,7 +43,7 @@ def build_generator(family: str, *, network: NetworkConfig, size: Size, channels
         ConfigError: `family` is unknown.
     """
     if family not in GENERATORS:
-        raise ConfigError(f"generator family {family!r}: expected one of {', '.join(GENERATORS)}")
+        raise ConfigError(f"generator family {family!r:.40}: expected one of {', '.join(GENERATORS)}")
     kind = _class(*GENERATORS[family])
     return kind(latent=network.latent, width=network.width, size=size, channels=channels)
 

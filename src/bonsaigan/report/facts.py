@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bonsaigan import runs
-from bonsaigan.config import Budget, read_json
+from bonsaigan.config import Budget, read_bounded, read_json
 from bonsaigan.errors import ConfigError
 from bonsaigan.training.checkpoint import Progress
 
-LINES_MAX_BYTES = 64 << 20
+LINES_MAX_BYTES = 256 << 20
 DATA_MAX_BYTES = 256 << 20
 TEXT_MAX, NUMBER_MAX = 2000, 1e15
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -84,12 +84,12 @@ class Facts:
         """How much of the budget was spent, 0 to 1; None when it is not known."""
         try:
             budget = Budget(**mapping(self.config, "budget"))
+            if self.last is None:
+                return 0.0
+            seen = round(self.last.values.get("kimg", 0.0) * 1000)
+            progress = Progress(step=self.last.step, seen_nimg=seen, train_sec=self.last.train_sec)
         except (TypeError, ConfigError):
             return None
-        if self.last is None:
-            return 0.0
-        seen = round(self.last.values.get("kimg", 0.0) * 1000)
-        progress = Progress(step=self.last.step, seen_nimg=seen, train_sec=self.last.train_sec)
         return min(1.0, progress.done_share(budget))
 
     def seconds_at(self, step: int) -> float | None:
@@ -174,9 +174,8 @@ def _read(path: Path, *, limit_bytes: int = 16 << 20) -> dict[str, Any]:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """The lines that count: after a crash a run repeats the steps since its last saved state."""
     try:
-        with path.open("rb") as file:
-            whole = file.read(LINES_MAX_BYTES)
-    except OSError:
+        whole = read_bounded(path, limit_bytes=LINES_MAX_BYTES)
+    except ConfigError:
         return []
     kept: list[dict[str, Any]] = []
     for part in whole.splitlines():

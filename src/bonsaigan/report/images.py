@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bonsaigan.config import read_bounded
 from bonsaigan.evaluation.embedding import to_rgb
 from bonsaigan.plots import cut_grid, make_grid
 
@@ -22,17 +23,16 @@ QUALITIES = (90, 75, 50)
 def read_picture(path: Path) -> np.ndarray | None:
     """A PNG of a run as uint8 (H, W, 1, 3 or 4); None when it is missing, damaged or too large."""
     try:
-        if path.stat().st_size > FILE_MAX_BYTES:
-            return None
+        data = read_bounded(path, limit_bytes=FILE_MAX_BYTES)
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=("PNG",))
+            image = Image.open(io.BytesIO(data), formats=("PNG",))
         with image:
             if image.width * image.height > PIXELS_MAX:
                 return None
             mode = image.mode if image.mode in ("L", "RGBA") else "RGB"
             picture = np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Exception:  # a damaged file makes Pillow raise nearly anything
         return None
     return picture[:, :, None] if picture.ndim == 2 else picture
 

@@ -1,14 +1,16 @@
 """Full training states on disk: tensors as safetensors, the rest as JSON, never a pickle.
 
 A state is a folder that is written under a temporary name, flushed, and renamed into place; the one before
-stays beside it as `NAME.previous`. A checksum tells a damaged file from a good one, and then the previous
-state is used.
+stays beside it as `NAME.previous`. A checksum tells a damaged file from a good one; then the previous state
+is used, and the damaged one is kept as `NAME.damaged`, so that it never takes the place of a good one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -22,12 +24,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn, optim
 
-from bonsaigan.config import Budget, read_json
+from bonsaigan.config import Budget, from_dict, read_bounded, read_json
 from bonsaigan.errors import CheckpointError, ConfigError
 
 FORMAT = 1
 """Raised when older code could not read what is written."""
 TENSORS_FILE, STATE_FILE = "state.safetensors", "state.json"
+TENSORS_MAX_BYTES = 8 << 30
+COUNT_MAX = 2**53
+ADAM_SLOTS = 3
 
 
 @dataclass
@@ -48,6 +53,12 @@ class Progress:
     """Step of the lowest KID."""
     evaluations_since_best: int = 0
     """For `--patience`."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            low = -COUNT_MAX if name == "best_kid" else 0
+            if value is not None and not (low <= value <= COUNT_MAX and math.isfinite(value)):
+                raise ConfigError(f"{name}: not a number that a run can have")
 
     def done_share(self, budget: Budget) -> float:
         """How much of the budget is spent, 0 to 1 and a little beyond."""
@@ -77,6 +88,7 @@ def save(folder: Path, *, tensors: Mapping[str, Tensor], progress: Progress) -> 
         fresh.mkdir(parents=True)
         write_durably(fresh / TENSORS_FILE, data)
         write_durably(fresh / STATE_FILE, json.dumps(state, indent=2).encode())
+        _sync_folder(fresh)
         if folder.exists():
             shutil.rmtree(previous, ignore_errors=True)
             folder.rename(previous)
@@ -112,6 +124,21 @@ def load(folder: Path) -> tuple[dict[str, Tensor], Progress, str | None]:
     raise CheckpointError(problems[0] if problems else f"{folder}: no checkpoint there")
 
 
+def set_aside_damaged(folder: Path) -> None:
+    """After `load` had to fall back: keep the next `save` from giving up the good state for the damaged one.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    damaged = _sibling(folder, "damaged")
+    try:
+        if folder.exists():
+            shutil.rmtree(damaged, ignore_errors=True)
+            folder.rename(damaged)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be set aside: {error.strerror}") from None
+
+
 def exists(folder: Path) -> bool:
     """Whether there is a state to load, good or not."""
     return folder.exists() or _sibling(folder, "previous").exists()
@@ -133,27 +160,35 @@ def unpack(tensors: Mapping[str, Tensor], parts: Mapping[str, nn.Module | optim.
     """Put `pack`'s tensors back.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown, or of another shape.
+        CheckpointError: a tensor is missing, unknown, or of another shape or kind.
     """
     left = dict(tensors)
     for name, part in parts.items():
         own = {
             key.removeprefix(f"{name}."): left.pop(key) for key in list(left) if key.startswith(f"{name}.")
         }
+        other = CheckpointError(f"the checkpoint's {name} is of another configuration")
         if isinstance(part, nn.Module):
             expected = _trained_tensors(part)
-            if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in expected.items()}:
-                raise CheckpointError(f"the checkpoint's {name} is of another configuration")
+            if {k: (v.shape, v.dtype) for k, v in own.items()} != {
+                k: (v.shape, v.dtype) for k, v in expected.items()
+            }:
+                raise other
             part.load_state_dict(own, strict=False)
         else:
-            states: dict[int, dict[str, Any]] = {}
             params = [p for group in part.param_groups for p in group["params"]]
+            shapes = {f"{i}.{slot}": shape for i, p in enumerate(params) for slot, shape in _adam_shapes(p)}
+            moved = {key.partition(".")[0] for key in own}  # a parameter may never have had a gradient
+            if len(own) != ADAM_SLOTS * len(moved) or any(
+                value.shape != shapes.get(key) or value.dtype != torch.float32 for key, value in own.items()
+            ):
+                raise other
+            states: dict[int, dict[str, Any]] = {}
             for key, value in own.items():
                 index, _, slot = key.partition(".")
-                param = params[int(index)]
-                if value.shape == param.shape:
+                if slot != "step":
                     # A fused step walks the memory: the moments must lie as the parameter does.
-                    value = torch.empty_like(param).copy_(value)
+                    value = torch.empty_like(params[int(index)]).copy_(value)
                 states.setdefault(int(index), {})[slot] = value
             part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
     if left:
@@ -179,8 +214,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         write_durably(fresh, data)
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise CheckpointError(f"cannot save {path}: {error.strerror}; the old file is kept") from None
+
+
+def _adam_shapes(param: Tensor) -> tuple[tuple[str, torch.Size], ...]:
+    return ("step", torch.Size()), ("exp_avg", param.shape), ("exp_avg_sq", param.shape)
 
 
 def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -191,13 +231,15 @@ def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
 def _load_one(folder: Path) -> tuple[dict[str, Tensor], Progress]:
     try:
         state = read_json(folder / STATE_FILE)
-        data = (folder / TENSORS_FILE).read_bytes()
+        data = read_bounded(folder / TENSORS_FILE, limit_bytes=TENSORS_MAX_BYTES)
         if state["format"] != FORMAT:
-            raise CheckpointError(f"{folder}: format {state['format']}, this version reads {FORMAT}")
+            raise CheckpointError(f"{folder}: format {state['format']!r:.40}, this version reads {FORMAT}")
         if hashlib.sha256(data).hexdigest() != state["sha256"]:
             raise CheckpointError(f"{folder / TENSORS_FILE} is damaged (its checksum differs)")
-        return load_tensors(data), Progress(**state["progress"])
-    except (OSError, ConfigError, KeyError, TypeError, SafetensorError) as error:
+        return load_tensors(data), from_dict(Progress, state["progress"], where="progress")
+    except KeyError as error:
+        raise CheckpointError(f"{folder} is damaged: {STATE_FILE} has no {error}") from None
+    except (ConfigError, TypeError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}") from None
 
 

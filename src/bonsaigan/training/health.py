@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bonsaigan.config import read_bounded
+from bonsaigan.errors import ConfigError
 from bonsaigan.training.watches import (
     CollapseWatch,
     FailureWatch,
@@ -25,6 +27,9 @@ from bonsaigan.training.watches import (
 
 if TYPE_CHECKING:
     from bonsaigan.config import TrainConfig
+
+HISTORY_MAX_BYTES = 1 << 30
+STEP_MAX = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +138,8 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     starting again from a lower step.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = read_bounded(path, limit_bytes=HISTORY_MAX_BYTES).decode("utf-8", "replace")
+    except ConfigError:
         return []
     return list(_without_undone(_parsed(text.splitlines())))
 
@@ -145,7 +150,7 @@ def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue
-        if isinstance(line, dict) and type(line.get("step")) is int:
+        if isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < STEP_MAX:
             yield line
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn, optim
 from bonsaigan import processes
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
+from bonsaigan.data.selection import PictureArray
 from bonsaigan.errors import ConfigError, TrainingError
 from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
@@ -75,11 +76,11 @@ class Trainer:
     # One step: the discriminator learns to tell real from generated, then the generator learns to be taken
     # for real (Goodfellow et al. 2014, algorithm 1).
 
-    def step(self, pictures: np.ndarray) -> StepStats:
+    def step(self, pictures: PictureArray) -> StepStats:
         """Train both players once.
 
         Args:
-            pictures: uint8 (N, H, W, C), the whole training set; a memory-mapped one is read as needed.
+            pictures: uint8 (N, H, W, C), the whole training set; what is not in memory is read as needed.
 
         Raises:
             TrainingError: a loss is not finite; no weight was changed by it.
@@ -188,6 +189,8 @@ class Trainer:
         state = checkpoint.load(folder / CHECKPOINT_DIR) if processes.is_first() else None
         tensors, self.progress, warning = processes.from_first(state)
         checkpoint.unpack(tensors, self._parts())
+        if warning and processes.is_first():
+            checkpoint.set_aside_damaged(folder / CHECKPOINT_DIR)
         return warning
 
     def begin_from(self, folder: Path) -> None:
@@ -222,7 +225,7 @@ class Trainer:
         lower = self.config.precision == "bf16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
 
-    def _real(self, pictures: np.ndarray, count: int) -> Tensor:
+    def _real(self, pictures: PictureArray, count: int) -> Tensor:
         which = processes.own_share(lambda n: torch.randint(len(pictures), (n,)), count).numpy()
         return to_float(pictures[which]).to(self.device).contiguous(memory_format=torch.channels_last)
 
@@ -252,7 +255,7 @@ class Trainer:
 
 def fit(
     config: TrainConfig,
-    pictures: np.ndarray,
+    pictures: PictureArray,
     folder: Path,
     monitor: Monitor | Helper,
     *,
@@ -303,7 +306,7 @@ def fit(
 
 
 def measure_step_sec(
-    config: TrainConfig, pictures: np.ndarray, *, device: torch.device, steps: int = 4
+    config: TrainConfig, pictures: PictureArray, *, device: torch.device, steps: int = 4
 ) -> float:
     """Seconds a step takes here: the median of a few after two that warm up."""
     trainer = Trainer(config, device=device)

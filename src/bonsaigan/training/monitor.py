@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +26,9 @@ from torch import nn
 
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
-from bonsaigan.errors import TrainingError
-from bonsaigan.generator import GeneratorSpec, save_generator
+from bonsaigan.data.selection import PictureArray, spread_out
+from bonsaigan.errors import RunError, TrainingError
+from bonsaigan.generator import GeneratorSpec, read_spec, save_generator
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
 from bonsaigan.training import shared, vitals
@@ -54,7 +56,7 @@ class Monitor:
     def __init__(
         self,
         config: TrainConfig,
-        pictures: np.ndarray,
+        pictures: PictureArray,
         folder: Path,
         *,
         spec: GeneratorSpec,
@@ -89,9 +91,9 @@ class Monitor:
         self.stopped = False
         """Whether training ended because someone asked it to."""
         if not (folder / REALS_FILE).exists():
-            few = min(len(pictures), GRID_ROWS * GRID_COLUMNS)
-            shown = np.linspace(0, len(pictures) - 1, few).round().astype(int)
-            save_grid(folder / REALS_FILE, pictures[shown], columns=GRID_COLUMNS)
+            save_grid(
+                folder / REALS_FILE, spread_out(pictures, GRID_ROWS * GRID_COLUMNS), columns=GRID_COLUMNS
+            )
 
     def step(self, trainer: Trainer, stats: StepStats) -> None:
         """Note a step; draw and score at the looking moments."""
@@ -145,7 +147,8 @@ class Monitor:
     def resumed(self, trainer: Trainer, warning: str | None) -> None:
         """Say where a run goes on."""
         if warning:
-            self.console.print(f"[yellow]warning:[/] {warning}", highlight=False)
+            self.console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+        self._take_up_best(trainer.progress)
         step = trainer.progress.step
         self.console.print(f"going on from step {step}")
         history = read_history(self.folder / METRICS_FILE)
@@ -160,7 +163,8 @@ class Monitor:
         minutes = progress.train_sec / 60
         verb = "stopped" if stopped else "trained"
         self.console.print(
-            f"{verb} after {progress.step} steps, {minutes:.1f} minutes: {self.folder}", highlight=False
+            f"{verb} after {progress.step} steps, {minutes:.1f} minutes: {escape(str(self.folder))}",
+            highlight=False,
         )
         for finding in self.health.standing:
             self._say_health(f"{finding.what} {finding.advice}")
@@ -170,9 +174,9 @@ class Monitor:
                 highlight=False,
             )
         if stopped:
-            self.console.print(f"go on with: bonsaigan resume {name}", highlight=False)
+            self.console.print(f"go on with: bonsaigan resume {escape(name)}", highlight=False)
         else:
-            self.console.print(f"draw new pictures with: bonsaigan generate {name}", highlight=False)
+            self.console.print(f"draw new pictures with: bonsaigan generate {escape(name)}", highlight=False)
 
     @contextlib.contextmanager
     def showing(self, trainer: Trainer) -> Iterator[None]:
@@ -233,6 +237,15 @@ class Monitor:
             highlight=False,
         )
 
+    def _take_up_best(self, progress: Progress) -> None:
+        """A process that was killed may have kept a best moment that its last saved state does not know."""
+        with contextlib.suppress(RunError):
+            spec = read_spec(self.folder / BEST_DIR)
+            kid = spec.scores.get("kid")
+            known = math.inf if progress.best_kid is None else progress.best_kid
+            if isinstance(kid, float) and -math.inf < kid < known:
+                progress.best_kid, progress.best_step = kid, spec.step
+
     def _performance_summary(self, trainer: Trainer, generated: np.ndarray) -> dict[str, float]:
         """The tutorial's "performance summary": accuracies on 50 and 50, and a 2 x 3 figure."""
         count = min(SUMMARY_COUNT, len(self.pictures))
@@ -247,12 +260,12 @@ class Monitor:
 
     def _spread(self, grid: np.ndarray) -> dict[str, float]:
         if self.real_spread is None:
-            self.real_spread = vitals.spread(np.asarray(self.pictures[: shared.REAL_MAX]))
+            self.real_spread = vitals.spread(spread_out(self.pictures, shared.REAL_MAX))
         return {"spread": vitals.spread(grid) / self.real_spread} if self.real_spread > 0 else {}
 
     def _leaks(self, generated: np.ndarray) -> dict[str, float]:
         if self.leak_detector is None:
-            self.leak_detector = vitals.LeakDetector(np.asarray(self.pictures), self.config.augment)
+            self.leak_detector = vitals.LeakDetector(self.pictures, self.config.augment)
         found = {}
         for name, leak in self.leak_detector.leaks(generated).items():
             found[f"leak_{name}"], found[f"leak_{name}_likeness"] = leak.share, leak.likeness
@@ -291,7 +304,7 @@ class Helper:
 
     stopped = False
 
-    def __init__(self, config: TrainConfig, pictures: np.ndarray):
+    def __init__(self, config: TrainConfig, pictures: PictureArray):
         """See `Monitor`."""
         self.config, self.pictures = config, pictures
         self.reference: RealReference | None = None
@@ -355,10 +368,11 @@ def _sentence(error: Exception) -> str:
 
 def _end_half_line(path: Path) -> None:
     # A process that was killed while writing would spoil the next line as well.
-    text = path.read_bytes() if path.exists() else b""
-    if text and not text.endswith(b"\n"):
-        with path.open("ab") as file:
-            file.write(b"\n")
+    if path.exists() and path.stat().st_size:
+        with path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def _status(rate: float, stats: StepStats, seconds_left: float) -> str:

@@ -16,8 +16,9 @@ import torch
 from rich.console import Console
 
 from bonsaigan import processes, runs
-from bonsaigan.config import Budget, DataConfig, Device, Fit, Precision, Size, TrainConfig
+from bonsaigan.config import Budget, DataConfig, Device, Fit, Precision, Size, TrainConfig, read_json
 from bonsaigan.data.prepare import PreparedSet, prepare
+from bonsaigan.data.selection import PictureArray, Selection
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
@@ -25,6 +26,7 @@ from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
 
 DEFAULT_MINUTES = 10.0
+DATA_MAX_BYTES = 1 << 30
 PRODUCT_SIDE = 1536
 BFLOAT16_GAIN = 1.3
 """How much faster a product must be for a whole step to be faster, casts included."""
@@ -44,11 +46,11 @@ class Plan:
     """For the name of the run."""
 
     @property
-    def training_pictures(self) -> np.ndarray:
-        """uint8 (N, H, W, C), those to train on."""
-        if len(self.prepared.holdout_index):
-            return self.prepared.pictures[self.prepared.train_index]
-        return self.prepared.pictures
+    def training_pictures(self) -> PictureArray:
+        """uint8 (N, H, W, C), those to train on; they stay on the disk until they are asked for."""
+        index, pictures = self.prepared.train_index, self.prepared.pictures
+        whole = len(index) == len(pictures) and bool((np.diff(index) == 1).all())
+        return pictures if whole else Selection(pictures, index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +191,9 @@ def start(
     plan = dataclasses.replace(plan, config=config)
     with runs.only_process(folder) if leads else contextlib.nullcontext():
         if leads:
-            write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
+            # The settings last: a folder that has them is a run, and can be gone on with.
             write_atomically(folder / runs.DATA_FILE, json.dumps(plan.prepared.manifest, indent=2).encode())
+            write_atomically(folder / runs.CONFIG_FILE, plan.config.to_json().encode())
         _train(plan, folder, device=device, console=console, conclude=conclude)
     return folder
 
@@ -220,8 +223,8 @@ def resume(
     with runs.only_process(folder) if leads else contextlib.nullcontext():
         data = dataclasses.replace(config.data, archive=archive or config.data.archive)
         prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-        if leads:
-            check_same_data(folder, prepared)
+        order = as_it_began(folder, prepared).train_index if leads else None
+        prepared = dataclasses.replace(prepared, train_index=processes.from_first(order))
         if budget is not None:
             config = dataclasses.replace(config, budget=budget)
             if leads:
@@ -335,24 +338,36 @@ def _train(
         source=str(manifest["source"]),
         licence=manifest.get("licence"),
     )
-    monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
-    fit(config, pictures, folder, monitor, device=where)
+    try:
+        monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
+        fit(config, pictures, folder, monitor, device=where)
+    except OSError as error:  # samples, lines and logs: what must not be lost has its own errors
+        said = error.strerror or str(error)
+        raise RunError(f"cannot write into {folder}: {said}; what was saved before is kept") from None
     if conclude is not None:
         conclude(Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped))
 
 
-def check_same_data(folder: Path, prepared: PreparedSet) -> None:
-    """Make sure that a run's pictures are those it began with, by content.
+def as_it_began(folder: Path, prepared: PreparedSet) -> PreparedSet:
+    """A run's pictures in the order they had when it began: files may have other names by now.
 
     Raises:
-        RunError: some are new, or some are gone.
+        RunError: by content, some are new or some are gone; or the run's list of them is damaged.
     """
-    from bonsaigan.config import read_json
-
-    before = {f["sha256"] for f in read_json(folder / runs.DATA_FILE, limit_bytes=1 << 30)["files"]}
-    now = {f["sha256"] for f in prepared.manifest["files"]}
-    if before != now:
+    listed = read_json(folder / runs.DATA_FILE, limit_bytes=DATA_MAX_BYTES)
+    try:
+        before = [str(file["sha256"]) for file in listed["files"]]
+    except (KeyError, TypeError):
+        raise RunError(f"{folder / runs.DATA_FILE}: damaged; its pictures cannot be compared") from None
+    now = {str(file["sha256"]): place for place, file in enumerate(prepared.manifest["files"])}
+    new, gone = len(now.keys() - set(before)), len(set(before) - now.keys())
+    if new or gone or len(before) != len(now):
         raise RunError(
-            f"{folder}: its pictures changed since it began ({len(now - before)} new, "
-            f"{len(before - now)} gone); put them back, or start a new run with: bonsaigan train"
+            f"{folder}: its pictures changed since it began ({new} new, {gone} gone); put them back, or "
+            "start a new run with: bonsaigan train"
         )
+    held = set(prepared.holdout_index.tolist())
+    places = [now[digest] for digest in before]
+    return dataclasses.replace(
+        prepared, train_index=np.array([p for p in places if p not in held], dtype=np.int64)
+    )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bonsaigan import processes
 from bonsaigan.data.prepare import to_uint8
+from bonsaigan.data.selection import PictureArray, spread_out
 from bonsaigan.training.ema import fixed_latents
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 EVALUATE_COUNT, DRAW_BATCH = 256, 32
 REAL_MAX = 1000
-"""Real pictures that a score while training is held against, at most."""
+"""Real pictures that a score while training is held against; of more, so many, spread over the set."""
 
 
 def all_score(first_wants: bool) -> bool:
@@ -25,11 +26,11 @@ def all_score(first_wants: bool) -> bool:
     return processes.total([float(first_wants and processes.is_first())])[0] > 0
 
 
-def real_reference(pictures: np.ndarray, device: torch.device) -> RealReference:
+def real_reference(pictures: PictureArray, device: torch.device) -> RealReference:
     """The real side of the scores, from uint8 (N, H, W, C)."""
     from bonsaigan.evaluation.scores import RealReference
 
-    return RealReference(np.asarray(pictures[:REAL_MAX]), device=str(device))
+    return RealReference(spread_out(pictures, REAL_MAX), device=str(device))
 
 
 def draw_and_embed(

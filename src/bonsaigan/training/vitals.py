@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from bonsaigan.data.prepare import to_float, to_uint8
+from bonsaigan.data.selection import PictureArray
 from bonsaigan.evaluation.embedding import to_rgb
 from bonsaigan.evaluation.metrics import mean_distance, mean_off_diagonal
 from bonsaigan.training.augment import augment
@@ -73,7 +74,7 @@ class LeakDetector:
     generated pictures are 15 to 400 away for other reasons (benchmarks/LOG.md).
     """
 
-    def __init__(self, photos: Pictures, names: Sequence[str], *, seed: int = 0):
+    def __init__(self, photos: PictureArray, names: Sequence[str], *, seed: int = 0):
         """
         Args:
             photos: uint8 (N, H, W, C); of many, 128 are drawn.
@@ -85,10 +86,10 @@ class LeakDetector:
         if not signs or len(photos) < PHOTOS_MIN:
             return
         rng = np.random.default_rng(seed)
-        photos = photos[np.sort(rng.permutation(len(photos))[:PHOTOS_MAX])]
-        copies = _augmented(photos, names, seed=seed)
+        drawn = np.asarray(photos[np.sort(rng.permutation(len(photos))[:PHOTOS_MAX])])
+        copies = _augmented(drawn, names, seed=seed)
         for name, sign in signs.items():
-            sides = _Sides(sign(photos), [sign(copy) for copy in copies])
+            sides = _Sides(sign(drawn), [sign(copy) for copy in copies])
             if sides.distance > DISTANCE_MIN:
                 self.sides[name] = sides
 

@@ -6,7 +6,6 @@ Where the limits come from is told, with numbers, in benchmarks/LOG.md.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 Line = Mapping[str, Any]
 
 NOT_FINITE = "not finite"
+NUMBER_MAX = 1e15
+"""Nothing that is measured comes near it; what does is a stranger's."""
 
 LASTS_TIMES = 2
 """A state must have been seen so often in a row before anything is said."""
@@ -84,7 +85,8 @@ class CollapseWatch:
 
     def observe(self, line: Line) -> None:
         kind, step = line.get("kind"), line["step"]
-        value = _number(line, {"look": "spread", "evaluation": "diversity"}.get(str(kind), ""))
+        name = {"look": "spread", "evaluation": "diversity"}.get(str(kind))
+        value = None if name is None else _number(line, name)
         if value is None:
             return
         self._falls[str(kind)].observe(step, value)
@@ -318,7 +320,7 @@ class _Fall:
 
 def _number(line: Line, name: str) -> float | None:
     value = line.get(name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < NUMBER_MAX:
         return None
     return float(value)
 
