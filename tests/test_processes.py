@@ -94,6 +94,7 @@ def test_two_processes_train_as_one_does(photos: Path, recipe: str) -> None:
     assert (Path("runs/two") / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_what_two_began_one_goes_on_with_and_the_other_way_round(photos: Path) -> None:
     told = ["train", str(photos), "--recipe", "article", *SMALL, "--no-evaluate"]
     torchrun(2, *told, "--steps", "3", "--run", "mixed")
