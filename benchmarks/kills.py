@@ -29,7 +29,9 @@ from bonsaigan.training import checkpoint  # noqa: E402
 from tests.faulty import STAGE_BYTES, Warm, said  # noqa: E402
 from tests.test_training import make_photos  # noqa: E402
 
-KILLS_PER_RUN, STEPS = 10, 12
+KILLS_PER_RUN, STEPS = 10, 30
+KILL_SHARE = 0.6
+"""Of a whole run's seconds, at most: a run that was killed before has less left to do."""
 SETTINGS = ["--size", "32", "--steps", str(STEPS), "--batch", "4", "--width", "64", "--precision", "fp32"]
 
 
@@ -53,7 +55,10 @@ def main() -> None:
             place.mkdir()
             (place.with_name(f"{runs}-photos")).rename(place / "photos")
             for _ in range(min(KILLS_PER_RUN, given.kills - kills)):
-                stages[_kill(warm, place, recipe, chance.uniform(0, whole_sec))] += 1
+                stage = _kill(warm, place, recipe, chance.uniform(0, KILL_SHARE * whole_sec))
+                if stage is None:
+                    break
+                stages[stage] += 1
                 kills += 1
             status, lines = warm.run(*_command(place, recipe), cwd=place)
             if status != 0:
@@ -93,8 +98,8 @@ def _whole(warm: Warm, folder: Path, recipe: str) -> tuple[dict[str, torch.Tenso
     return _weights(place), time.monotonic() - started
 
 
-def _kill(warm: Warm, place: Path, recipe: str, after_sec: float) -> str:
-    """Start or resume, kill after a while; what it was doing, or `at rest` when it had ended."""
+def _kill(warm: Warm, place: Path, recipe: str, after_sec: float) -> str | None:
+    """Start or resume, kill after a while; what it was doing, or None when it had ended."""
     marks = place / "stage"
     marks.write_bytes(b"start".ljust(STAGE_BYTES))
     child = warm.start(*_command(place, recipe), cwd=place, stage_file=str(marks))
@@ -103,7 +108,7 @@ def _kill(warm: Warm, place: Path, recipe: str, after_sec: float) -> str:
     os.kill(child, signal.SIGKILL)
     status = warm.wait(child)
     if status == 0:
-        return "at rest"
+        return None
     if status != -signal.SIGKILL:
         raise SystemExit("\n".join(said(place)))
     return stage

@@ -53,8 +53,8 @@ class RealPictures:
     @classmethod
     def of(cls, prepared: PreparedSet) -> RealPictures:
         """Both parts of a prepared set, in memory: the same pictures every time."""
-        places = _spread(len(prepared.train_index))
-        held = prepared.holdout_index[_spread(len(prepared.holdout_index))]
+        places = spread(len(prepared.train_index))
+        held = prepared.holdout_index[spread(len(prepared.holdout_index))]
         return cls(
             training=np.asarray(prepared.pictures[prepared.train_index[places]]),
             places=places,
@@ -181,7 +181,8 @@ def original_seeds(
     return kept[:count], tried
 
 
-def _spread(count: int) -> np.ndarray:
+def spread(count: int) -> np.ndarray:
+    """int64 places, ascending: all of so many pictures, or `REAL_MAX` of them, evenly spread."""
     return np.linspace(0, count - 1, min(count, REAL_MAX)).round().astype(np.int64)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bonsaigan.errors import ConfigError, MissingExtraError
-from bonsaigan.terminal import DeviceOption, RunArgument, make_console, progress_bar
+from bonsaigan.terminal import DeviceOption, RunArgument, make_console, progress_bar, say
 
 if TYPE_CHECKING:
     from bonsaigan.generator import Generator
@@ -58,7 +58,7 @@ def walk(
     generator = _load(folder, latest=latest, device=device)
     frames = max(1, round(seconds * fps))
     film = generator.walk(chosen, frames=frames, columns=columns, rows=rows, truncation=truncation)
-    print(
+    say(
         f"{frames} frames in {film.save(target, fps=fps)}; steps from frame to frame vary by "
         f"{film.unevenness:.0%}, plain interpolation's by {film.plain_unevenness:.0%}"
     )
@@ -81,7 +81,7 @@ def timelapse(
     target = out or folder / "timelapse.mp4"
     check_film(target)
     frames = frames_of(folder, seconds=seconds, fps=fps)
-    print(f"{len(frames)} frames in {save_film(target, frames, fps=fps)}")
+    say(f"{len(frames)} frames in {save_film(target, frames, fps=fps)}")
 
 
 def invert(
@@ -108,8 +108,8 @@ def invert(
     near = generator.images(generator.latents([found.seed]))[0]
     target = _png(out or folder / f"inverted-{image.stem}.png")
     _write(lambda: save_grid(target, np.stack([found.target, near, found.picture]), columns=3))
-    print(found.verdict)
-    print(f"target, nearest seed, find: {target}")
+    say(found.verdict)
+    say(f"target, nearest seed, find: {target}")
 
 
 def directions(
@@ -137,8 +137,8 @@ def directions(
     target = _png(out or folder / "directions.png")
     _write(lambda: save_grid(target, np.stack(cells), columns=len(amounts)))
     for place, (name, change) in enumerate(zip(found.names, found.changes)):
-        print(f"{place}  {name:16} {change:.3f}")
-    print(f"pictures, a row for each: {target}")
+        say(f"{place}  {name:16} {change:.3f}")
+    say(f"pictures, a row for each: {target}")
 
 
 def mix(
@@ -162,7 +162,7 @@ def mix(
     picture = generator.mix(shape, style, levels=None if levels is None else _numbers(levels, "--levels"))
     target = _png(out or folder / f"mix-{shape}-{style}.png")
     _write(lambda: save_png(target, picture))
-    print(target)
+    say(str(target))
 
 
 def studio(

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bonsaigan import runs
-from bonsaigan.appraise import read_real
+from bonsaigan.appraise import read_real, spread
 from bonsaigan.config import read_json
 from bonsaigan.data.prepare import find_stored
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
@@ -377,13 +377,15 @@ def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
     names = [facts.text(files[place], "name") for place in trained]
     stored = find_stored(facts.text(manifest, "digest"))
     if stored is not None and len(stored) == len(files):
-        return np.asarray(stored[trained]), names
+        places = spread(len(trained))
+        return np.asarray(stored[np.array(trained)[places]]), [names[place] for place in places]
     data = runs.read_config(folder).data
     if data.archive is None and data.source.startswith(("caltech101:", "hf:")):
         raise RunError(
             f"they are not on this machine; `bonsaigan evaluate {runs.typed(folder)}` fetches them"
         )
-    return np.asarray(read_real(folder).training), names
+    real = read_real(folder)
+    return np.asarray(real.training), [names[place] for place in real.places]
 
 
 def to_png(picture: np.ndarray) -> bytes:
