@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from bonsaigan.errors import ConfigError
-from bonsaigan.export import web
 from bonsaigan.export.targets import export
 from tests.test_export import generator_of
 
@@ -99,24 +98,12 @@ def test_a_page_is_complete_and_small(tmp_path: Path) -> None:
     }
     facts = json.loads((written.path / "page.json").read_text(encoding="utf-8"))
     assert all(f["url"].startswith("https://") and f["integrity"] for f in facts["runtime"].values())
-    directions = np.array(facts["directions"])
-    np.testing.assert_allclose(directions @ directions.T, np.eye(6), atol=1e-4)
+    directions = facts["directions"]
+    assert len(directions["names"]) == len(directions["vectors"]) == 6
+    np.testing.assert_allclose(np.linalg.norm(directions["vectors"], axis=1), 1, atol=1e-4)
     with pytest.raises(ConfigError, match=r"no ort\.wasm\.bundle\.min\.mjs"):
         export(generator_of("article", "32"), to="web", out=tmp_path / "other", bundle=tmp_path)
     assert not (tmp_path / "other").exists()
-
-
-def test_the_main_directions_are_where_the_first_features_spread_most() -> None:
-    network = generator_of("article", "32").network
-    directions = web.main_directions(network, 3)
-    z = np.random.default_rng(0).standard_normal((4000, 24))
-    weight = network.get_submodule("dense").weight.detach().numpy()  # pyright: ignore
-    features = z @ weight.T
-    components = np.linalg.svd(features - features.mean(0), full_matrices=False)[2][:3]
-    along = components @ weight  # what each component reads off the latent vector
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
-    overlap = np.linalg.svd(along @ directions.T)[1]  # cosines of the angles between the two spaces
-    assert overlap.min() > 0.9
 
 
 @pytest.mark.browser
@@ -173,7 +160,7 @@ def test_it_fits_and_answers_to_hand_and_keyboard(
     assert page.evaluate(pixels) != first
     press("ArrowLeft", "document.getElementById('status').textContent.startsWith('Seed 5')")
     assert page.evaluate(pixels) == first
-    page.get_by_role("slider", name="Direction 1").focus()
+    page.get_by_role("slider").first.focus()
     page.keyboard.press("End")
     page.wait_for_function("document.getElementById('status').textContent.includes('moved')")
     assert "shift=4" in page.url

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from bonsaigan import cli, runs
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.errors import ConfigError, RunError
-from bonsaigan.generator import Generator, GeneratorSpec, read_generator, save_generator, slerp
+from bonsaigan.generator import Generator, GeneratorSpec, load, read_generator, save_generator, slerp
 from bonsaigan.models import build_generator
 
 
@@ -83,3 +85,23 @@ def test_truncation_brings_pictures_nearer_together(generator: Generator) -> Non
         generator.latents([0], truncation=1.5)
     with pytest.raises(ConfigError, match="--seed"):
         generator.latents([-1])
+
+
+def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = runs.find_run("starter:bonsai")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 6e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "CC BY 4.0" in card
+    assert "Caltech 101" in card
+    before = sorted(folder.iterdir())
+    done = CliRunner().invoke(cli.app, ["generate", "starter:bonsai", "-n", "3", "--grid"])
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in (tmp_path / "bonsai/generated").iterdir()] == ["grid-seed000000-n3.png"]
+    assert sorted(folder.iterdir()) == before
+    pictures = load("starter:bonsai").images(load("starter:bonsai").latents(range(8)))
+    assert pictures.std(axis=0).mean() > 20
+    with pytest.raises(RunError, match="choose one of bonsai"):
+        runs.find_run("starter:oak")

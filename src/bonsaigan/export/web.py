@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from bonsaigan.config import MODES
 from bonsaigan.errors import ConfigError
+from bonsaigan.explore.directions import STEP, find_directions
 from bonsaigan.export import onnx
 from bonsaigan.export.targets import TOLERANCE_LEVELS, Draw, Job
 from bonsaigan.report.facts import clean
@@ -64,22 +63,6 @@ def load(path: Path) -> Draw:
     return onnx.load(path / MODEL_FILE)
 
 
-def main_directions(network: nn.Module, count: int) -> np.ndarray:
-    """Directions in which pictures differ most, float32 (count, latent), each of length 1.
-
-    The principal components of the generator's first features (Härkönen et al., "GANSpace", NeurIPS 2020).
-    Those features are linear in the latent vector, so that the components are known without sampling: the
-    right singular vectors of the first layer's weight (Shen & Zhou, "SeFa", CVPR 2021).
-    """
-    first = next(m for m in network.modules() if isinstance(m, nn.Linear))
-    weight = first.weight.double()
-    _, vectors = torch.linalg.eigh(weight.T @ weight)
-    directions = vectors.T.flip(0)[:count]
-    # The sign is free; it is settled, so that the same generator always has the same sliders.
-    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
-    return (directions * largest.sign()).float().numpy()
-
-
 def _facts(job: Job) -> dict[str, Any]:
     spec = job.spec
     picture = job.original.images(job.original.latents([0]))[0]
@@ -92,6 +75,7 @@ def _facts(job: Job) -> dict[str, Any]:
         ("Pictures", f"{spec.size} pixels, {MODES[spec.channels]}"),
         ("Made with", "bonsaigan, whose seeds these are"),
     ]
+    directions = find_directions(job.original, min(DIRECTIONS, spec.network.latent // 2))
     return {
         "title": "Pictures that nobody has seen",
         "width": spec.size.width_px,
@@ -99,7 +83,11 @@ def _facts(job: Job) -> dict[str, Any]:
         "channels": spec.channels,
         "latent": spec.network.latent,
         "about": about,
-        "directions": np.round(main_directions(job.network, DIRECTIONS), 6).tolist(),
+        "directions": {
+            "names": directions.names,
+            "vectors": np.round(directions.vectors.numpy(), 6).tolist(),
+            "step": STEP,
+        },
         "check": {
             "seed": 0,
             "pixels": base64.b64encode(rgba.tobytes()).decode(),

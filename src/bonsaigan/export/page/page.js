@@ -3,7 +3,7 @@ import { latentOf, slerp } from "./latent.js";
 const SEEDS = 2 ** 32, WALL = 24, WALL_BATCH = 4, WALK_STEPS = 60, FRAME_MS = 40;
 const element = (id) => document.getElementById(id);
 const facts = await (await fetch("page.json")).json();
-const directions = facts.directions.map((values) => Float32Array.from(values));
+const directions = facts.directions.vectors.map((values) => Float32Array.from(values));
 const state = { seed: 0, shifts: directions.map(() => 0), walking: false, milliseconds: 0 };
 
 // --- drawing, in the worker -------------------------------------------------------------------------------
@@ -43,10 +43,18 @@ function show(canvas, pixels, index = 0) {
 
 // --- one picture ------------------------------------------------------------------------------------------
 
+const lengthOf = (z) => Math.sqrt(z.reduce((sum, value) => sum + value * value, 0));
+
+// Along the directions, keeping the length, as the package's own `Directions.move` does.
 function shifted(z) {
-  const moved = z.slice();
-  directions.forEach((direction, k) => direction.forEach((value, i) => { moved[i] += state.shifts[k] * value; }));
-  return moved;
+  if (state.shifts.every((shift) => shift === 0)) return z;
+  const length = lengthOf(z), moved = z.slice();
+  directions.forEach((direction, k) => {
+    const far = state.shifts[k] * facts.directions.step * length;
+    direction.forEach((value, i) => { moved[i] += far * value; });
+  });
+  const scale = length / lengthOf(moved);
+  return moved.map((value) => value * scale);
 }
 
 let busy = false, wanted = null;
@@ -172,15 +180,15 @@ function build() {
     canvas.height = facts.height;
     if (!canvas.id) element("wall").append(make("button", { disabled: true, ariaLabel: "Not drawn yet" }, canvas));
   }
-  directions.forEach((_, k) => {
-    const slider = make("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, ariaLabel: `Direction ${k + 1}` });
+  facts.directions.names.forEach((name, k) => {
+    const slider = make("input", { type: "range", min: -4, max: 4, step: 0.1, value: 0, ariaLabel: name });
     slider.oninput = () => {
       state.shifts[k] = Number(slider.value);
       showShifts();
       remember();
       if (!state.walking) present(latentOf(state.seed, facts.latent));
     };
-    element("sliders").append(make("label", {}, make("span", { textContent: k + 1 }), slider, make("output")));
+    element("sliders").append(make("label", {}, make("span", { textContent: name }), slider, make("output")));
   });
   element("directions").hidden = directions.length === 0;
   for (const [name, value] of facts.about)
