@@ -20,6 +20,7 @@ from PIL import Image
 import bonsaigan
 from bonsaigan import runs
 from bonsaigan.errors import CheckpointError, RunError, TrainingError
+from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.loop import Trainer
 from bonsaigan.training.monitor import Monitor
@@ -323,3 +324,13 @@ def test_a_damaged_state_never_takes_the_place_of_the_good_one(photos: Path) -> 
     assert trainer.restore(folder) is None
     trainer.save(folder)
     assert weights(folder)
+
+
+def test_the_grids_show_the_first_seeds(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny()), run="r")
+    generator = bonsaigan.load(folder, latest=True)
+    pictures = generator.images(generator.latents(range(64)))
+    drawn = np.asarray(Image.open(folder / "samples/000004.png").convert("RGB")).astype(int)
+    expected = make_grid(pictures, columns=8).astype(int)
+    assert drawn.shape == expected.shape
+    assert np.abs(drawn - expected).max() <= 1

@@ -114,8 +114,7 @@ class Generator:
         """
         if not 0.0 <= truncation <= 1.0:
             raise ConfigError(f"--truncation {truncation}: must be from 0 up to 1")
-        rows = [self._latent(seed) for seed in seeds]
-        z = torch.stack(rows) if rows else torch.empty(0, self.spec.network.latent)
+        z = seed_latents(seeds, latent=self.spec.network.latent)
         if truncation < 1.0 and len(z):
             z = self._towards_typical(z, truncation)
         return z
@@ -237,12 +236,7 @@ class Generator:
         return inversion.invert(self, image, steps=steps, progress=progress)
 
     def _latent(self, seed: int) -> Tensor:
-        if not 0 <= seed < 2**63:
-            raise ConfigError(f"--seed {seed}: must be from 0 up to 2**63 - 1")
-        # A generator of its own for each seed: torch's own mixing keeps neighbouring seeds unrelated.
-        words = np.random.SeedSequence([SEED_STREAM, seed]).generate_state(2, dtype=np.uint32)
-        source = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
-        return torch.randn(self.spec.network.latent, generator=source)
+        return seed_latents([seed], latent=self.spec.network.latent)[0]
 
     def _towards_typical(self, z: Tensor, truncation: float) -> Tensor:
         # The mean latent is zero, which generators that normalise their latent cannot draw. So the centres
@@ -251,6 +245,23 @@ class Generator:
         typical = torch.randn(8, self.spec.network.latent, generator=source)
         nearest = typical[(nn.functional.normalize(z) @ nn.functional.normalize(typical).T).argmax(dim=1)]
         return torch.stack([slerp(c, v, torch.tensor([truncation]))[0] for c, v in zip(nearest, z)])
+
+
+def seed_latents(seeds: Sequence[int], *, latent: int) -> Tensor:
+    """The latent vector of each seed, float32 (N, latent), standard normal.
+
+    Raises:
+        ConfigError: a seed is negative or too large.
+    """
+    rows = []
+    for seed in seeds:
+        if not 0 <= seed < 2**63:
+            raise ConfigError(f"--seed {seed}: must be from 0 up to 2**63 - 1")
+        # A generator of its own for each seed: torch's own mixing keeps neighbouring seeds unrelated.
+        words = np.random.SeedSequence([SEED_STREAM, seed]).generate_state(2, dtype=np.uint32)
+        source = torch.Generator().manual_seed(int(words[0]) << 32 | int(words[1]))
+        rows.append(torch.randn(latent, generator=source))
+    return torch.stack(rows) if rows else torch.empty(0, latent)
 
 
 def load(run: str | Path | None = None, *, latest: bool = False, device: str = "cpu") -> Generator:

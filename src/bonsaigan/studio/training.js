@@ -98,6 +98,7 @@ function showStrip() {
     button.addEventListener("click", () => go(place));
     return button;
   });
+  byId("grown").textContent = `Seed ${cell} through training`;
   byId("strip").replaceChildren(...figures);
   showSample();
   showRing();

@@ -28,11 +28,10 @@ from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray, spread_out
 from bonsaigan.errors import RunError, TrainingError
-from bonsaigan.generator import GeneratorSpec, read_spec, save_generator
+from bonsaigan.generator import GeneratorSpec, read_spec, save_generator, seed_latents
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
 from bonsaigan.training import shared, vitals
-from bonsaigan.training.ema import fixed_latents
 from bonsaigan.training.health import Change, Health, read_history
 from bonsaigan.training.recipes import find
 
@@ -118,7 +117,7 @@ class Monitor:
             self.look(trainer)
 
     def look(self, trainer: Trainer, *, last: bool = False) -> None:
-        """Draw the grid of fixed latents, save the generator, and score it where the time allows.
+        """Draw the grid of the first seeds, save the generator, and score it where the time allows.
 
         Raises:
             TrainingError: a weight is not finite; the generator saved before is kept.
@@ -128,7 +127,7 @@ class Monitor:
         trainer.check_finite()
         network = trainer.ema.calibrated(latent=self.config.network.latent)
         spec = dataclasses.replace(self.spec, step=progress.step)
-        z = fixed_latents(GRID_ROWS * GRID_COLUMNS, latent=self.config.network.latent)
+        z = seed_latents(range(GRID_ROWS * GRID_COLUMNS), latent=self.config.network.latent)
         grid = shared.draw(network, z)
         name = f"{progress.step:06d}.png"
         save_grid(self.folder / SAMPLES_DIR / name, grid, columns=GRID_COLUMNS)
