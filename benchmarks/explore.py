@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import http.client
+import os
+import shutil
 import statistics
 import threading
 import time
@@ -30,7 +32,7 @@ from bonsaigan.studio.server import make_app
 
 UNSEEN_SEED = 1_000_000
 WALKS, STOPS, FRAMES = 4, 4, 192
-MOVES = 40
+MOVES, SCROLLS = 40, 100
 
 
 def main() -> None:
@@ -49,7 +51,7 @@ def main() -> None:
         "explore",
         {
             "run": {"recipe": spec.recipe, "size": str(spec.size), "step": spec.step, "source": spec.source},
-            "slider_msec": slider(folder),
+            **studio(folder),
             "walks": walks(generator),
             "inversion": {
                 "generated": inversions(generator, drawn),
@@ -92,14 +94,22 @@ def inversions(generator: Generator, pictures: np.ndarray) -> dict[str, Any]:
     return told
 
 
-def slider(folder: Path) -> dict[str, float]:
-    """Milliseconds from a request for a moved picture to its last byte, over HTTP on this machine."""
+def studio(folder: Path) -> dict[str, Any]:
+    """What the page does under a slider and while it is scrolled, served on this machine."""
     config = uvicorn.Config(make_app(Explorer(folder)), port=0, log_level="error", ws="none", lifespan="off")
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         time.sleep(0.01)
-    connection = http.client.HTTPConnection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+    port = server.servers[0].sockets[0].getsockname()[1]
+    found = {"slider_msec": slider(port), "scroll_frames_msec": scrolling(port)}
+    server.should_exit = True
+    return found
+
+
+def slider(port: int) -> dict[str, float]:
+    """Milliseconds from a request for a moved picture to its last byte, over HTTP."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
 
     def ask(path: str) -> float:
         started = time.perf_counter()
@@ -111,12 +121,39 @@ def slider(folder: Path) -> dict[str, float]:
 
     connection.request("GET", "/api/directions")
     connection.getresponse().read()
-    times = [ask(f"/picture/7!0:{move / 10:.1f}.png?quick=1") for move in range(1, MOVES + 1)]
-    server.should_exit = True
+    return summary([ask(f"/picture/7!0:{move / 10:.1f}.png?quick=1") for move in range(1, MOVES + 1)])
+
+
+def scrolling(port: int) -> dict[str, float]:
+    """Milliseconds from one of the page's frames to the next while the wall is scrolled, in Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        program, root = shutil.which("chromium"), os.name == "posix" and os.geteuid() == 0
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.locator("#wall .tile img").first.wait_for()
+        page.evaluate(
+            "() => { window.frames_msec = []; let last = performance.now(); const note = (now) => {"
+            "window.frames_msec.push(now - last); last = now; requestAnimationFrame(note); };"
+            "requestAnimationFrame(note); }"
+        )
+        page.mouse.move(640, 400)
+        for _ in range(SCROLLS):
+            page.mouse.wheel(0, 120)
+            page.wait_for_timeout(60)
+        times = page.evaluate("() => window.frames_msec")
+        browser.close()
+    return summary(times)
+
+
+def summary(times_msec: list[float]) -> dict[str, float]:
+    """Median, nine in ten, and the worst."""
     return {
-        "median": round(statistics.median(times), 1),
-        "90%": round(statistics.quantiles(times, n=10)[-1], 1),
-        "worst": round(max(times), 1),
+        "median": round(statistics.median(times_msec), 1),
+        "90%": round(statistics.quantiles(times_msec, n=10)[-1], 1),
+        "worst": round(max(times_msec), 1),
     }
 
 
