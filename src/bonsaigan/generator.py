@@ -169,7 +169,8 @@ class Generator:
             seeds: the stops, or their latent vectors float32 (K, latent). In a grid of several cells, each
                 cell takes as many stops of its own, one cell after the other.
             frames: how many.
-            columns, rows: cells of the grid.
+            columns: cells of the grid side by side.
+            rows: cells above each other.
             truncation: see `latents`.
 
         Raises:
