@@ -97,8 +97,15 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
     assert "CC BY 4.0" in card
     assert "Caltech 101" in card
     before = sorted(folder.iterdir())
-    done = CliRunner().invoke(cli.app, ["generate", "starter:bonsai", "-n", "3", "--grid"])
-    assert done.exit_code == 0, done.output
+    for command in (
+        ["generate", "starter:bonsai", "-n", "3", "--grid"],
+        ["directions", "starter:bonsai", "-k", "2"],
+        ["mix", "1", "2", "starter:bonsai"],
+        ["report", "starter:bonsai"],
+    ):
+        done = CliRunner().invoke(cli.app, command)
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "bonsai/directions.png").is_file()
     assert [path.name for path in (tmp_path / "bonsai/generated").iterdir()] == ["grid-seed000000-n3.png"]
     assert sorted(folder.iterdir()) == before
     pictures = load("starter:bonsai").images(load("starter:bonsai").latents(range(8)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +20,6 @@ pytestmark = pytest.mark.browser
 __all__ = ["made"]
 
 LOOKS = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs: pip install playwright")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        root = os.name == "posix" and os.geteuid() == 0  # Chromium's sandbox refuses root
-        opened = started.chromium.launch(executable_path=program, args=["--no-sandbox"] if root else [])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,13 @@ from bonsaigan import plots, runs
 from bonsaigan.generator import load, save_generator
 from tests.test_explore import small
 from tests.test_report import add_lines, made
-from tests.test_report_browser import browser
 from tests.test_studio import Studio, serving
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser", "made", "small"]
+__all__ = ["made", "small"]
 WAIT_MSEC = 240_000
 
 

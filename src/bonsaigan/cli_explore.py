@@ -51,7 +51,7 @@ def walk(
     from bonsaigan.explore.film import check_film
 
     folder = runs.find_run(run)
-    target = out or folder / "walk.mp4"
+    target = out or runs.output_folder(run, folder) / "walk.mp4"
     check_film(target)
     columns, rows = _grid(grid)
     chosen = range(seed, seed + stops * columns * rows) if seeds is None else _numbers(seeds, "--seeds")
@@ -78,7 +78,7 @@ def timelapse(
     from bonsaigan.explore.timelapse import timelapse as frames_of
 
     folder = runs.find_run(run)
-    target = out or folder / "timelapse.mp4"
+    target = out or runs.output_folder(run, folder) / "timelapse.mp4"
     check_film(target)
     frames = frames_of(folder, seconds=seconds, fps=fps)
     say(f"{len(frames)} frames in {save_film(target, frames, fps=fps)}")
@@ -106,7 +106,7 @@ def invert(
     with progress_bar(make_console(), "steps") as progress:
         found = generator.invert(image, steps=steps, progress=progress)
     near = generator.images(generator.latents([found.seed]))[0]
-    target = _png(out or folder / f"inverted-{image.stem}.png")
+    target = _png(out or runs.output_folder(run, folder) / f"inverted-{image.stem}.png")
     _write(lambda: save_grid(target, np.stack([found.target, near, found.picture]), columns=3))
     say(found.verdict)
     say(f"target, nearest seed, find: {target}")
@@ -134,7 +134,7 @@ def directions(
     z = generator.latents([seed])
     amounts = range(-3, 4)
     cells = [generator.images(found.move(z, {i: float(a)}))[0] for i in range(k) for a in amounts]
-    target = _png(out or folder / "directions.png")
+    target = _png(out or runs.output_folder(run, folder) / "directions.png")
     _write(lambda: save_grid(target, np.stack(cells), columns=len(amounts)))
     for place, (name, change) in enumerate(zip(found.names, found.changes)):
         say(f"{place}  {name:16} {change:.3f}")
@@ -160,7 +160,7 @@ def mix(
     folder = runs.find_run(run)
     generator = _load(folder, latest=latest, device=device)
     picture = generator.mix(shape, style, levels=None if levels is None else _numbers(levels, "--levels"))
-    target = _png(out or folder / f"mix-{shape}-{style}.png")
+    target = _png(out or runs.output_folder(run, folder) / f"mix-{shape}-{style}.png")
     _write(lambda: save_png(target, picture))
     say(str(target))
 
@@ -183,7 +183,8 @@ def studio(
     from bonsaigan.training.session import choose_device
 
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
-    serve(runs.find_run(run), host=host, port=port, device=where)
+    folder = runs.find_run(run)
+    serve(folder, own=runs.output_folder(run, folder), host=host, port=port, device=where)
 
 
 def _load(folder: Path, *, latest: bool, device: str) -> Generator:

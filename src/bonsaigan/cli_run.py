@@ -130,7 +130,8 @@ def report(run: RunArgument = None) -> None:
     from bonsaigan import runs
     from bonsaigan.report.page import write_report
 
-    say(str(write_report(runs.find_run(run))))
+    folder = runs.find_run(run)
+    say(str(write_report(folder, own=runs.output_folder(run, folder))))
 
 
 def export(

@@ -22,13 +22,14 @@ TEMPLATE, TRAINING_TEMPLATE, STYLE, SCRIPT = "page.html.j2", "training.html.j2",
 FILES_LISTED = 500
 
 
-def write_report(folder: Path) -> Path:
-    """Write `report.html` into a run's folder, from what the folder holds.
+def write_report(folder: Path, *, own: Path | None = None) -> Path:
+    """Write `report.html` about a run, from what its folder holds.
 
     A run that still trains, was not evaluated or was imported gets a shorter report that says so.
 
     Args:
         folder: from `runs.find_run`.
+        own: where to write, when not into the run.
 
     Returns:
         The file.
@@ -37,7 +38,8 @@ def write_report(folder: Path) -> Path:
         RunError: the file cannot be written.
     """
     page = render(read_facts(folder))
-    path = folder / runs.REPORT_FILE
+    path = (own or folder) / runs.REPORT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
 

@@ -77,8 +77,14 @@ class Explorer:
     the sliders never wait for it.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu"):
-        self.folder, self.device = folder, device
+    def __init__(self, folder: Path, *, own: Path | None = None, device: str = "cpu"):
+        """
+        Args:
+            folder: the run.
+            own: where to keep favourites, when not in the run.
+            device: where the generator runs.
+        """
+        self.folder, self.own, self.device = folder, own or folder, device
         self._drawing, self._working, self._saving = threading.Lock(), threading.Lock(), threading.Lock()
         self._loading = threading.Lock()
         self._loaded: dict[tuple[str, str], tuple[float, Generator]] = {}
@@ -266,9 +272,9 @@ class Explorer:
     # --- favourites ----------------------------------------------------------------------------------------
 
     def favourites(self) -> list[str]:
-        """Names of the favourites, kept in the run."""
+        """Names of the favourites that were kept."""
         try:
-            raw = read_json(self.folder / FAVOURITES_FILE)
+            raw = read_json(self.own / FAVOURITES_FILE)
             return _checked(raw)
         except ConfigError:
             return []
@@ -281,10 +287,11 @@ class Explorer:
             RunError: the run's folder cannot be written.
         """
         text = json.dumps(_checked(names), indent=1)
-        path = self.folder / FAVOURITES_FILE
+        path = self.own / FAVOURITES_FILE
         fresh = path.with_name(f"{path.name}.writing")
         try:
             with self._saving:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 fresh.write_text(text, encoding="utf-8")
                 fresh.replace(path)
         except OSError as error:

@@ -50,8 +50,15 @@ FILES = {
 LAPSE_SECONDS, LAPSE_FPS = 8.0, 12.0
 
 
-def serve(folder: Path, *, host: str, port: int, device: str = "cpu") -> None:
+def serve(folder: Path, *, own: Path, host: str, port: int, device: str = "cpu") -> None:
     """Serve the page of a run until Ctrl-C.
+
+    Args:
+        folder: from `runs.find_run`.
+        own: where to keep favourites, see `runs.output_folder`.
+        host: address to listen on.
+        port: 0 takes any.
+        device: where the generator runs.
 
     Raises:
         ConfigError: the address or port cannot be had.
@@ -72,7 +79,7 @@ def serve(folder: Path, *, host: str, port: int, device: str = "cpu") -> None:
         f"studio of {folder.name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C ends it)", flush=True
     )
     app = make_app(
-        Explorer(folder, device=device), allowed_names=LOCAL_NAMES if host in LOCAL_NAMES else ("*",)
+        Explorer(folder, own=own, device=device), allowed_names=LOCAL_NAMES if host in LOCAL_NAMES else ("*",)
     )
     with contextlib.suppress(KeyboardInterrupt):
         config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
