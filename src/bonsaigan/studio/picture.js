@@ -235,7 +235,7 @@ byId("other").addEventListener("click", () => {
 });
 byId("before").addEventListener("click", () => step(-1));
 byId("after").addEventListener("click", () => step(1));
-byId("close").addEventListener("click", () => dialog.close());
+byId("close").addEventListener("click", () => set({ open: "" }));
 byId("favourite").addEventListener("click", () => toggleFavourite(state.open));
 byId("copy").addEventListener("click", () => copy(String(parse(state.open).seed), "Copied the seed"));
 byId("link").addEventListener("click", () => copy(location.origin + address(), "Copied the link"));

@@ -232,14 +232,26 @@ addEventListener("drop", (event) => {
 
 // --- dialogs, tabs, keys ----------------------------------------------------------------------------------
 
+// What is open is in the address: it is that which changes, at once, and the dialog follows. Its own close event
+// comes a little later, when another picture may already be open.
+function shut(dialog) {
+  if (dialog.id in state) set({ [dialog.id]: "" });
+  else dialog.close();
+}
+
 for (const dialog of document.querySelectorAll("dialog")) {
-  dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
+  dialog.querySelector("[data-close]")?.addEventListener("click", () => shut(dialog));
   dialog.addEventListener("pointerdown", (event) => {
     const { left, right, top, bottom } = dialog.getBoundingClientRect();
     const { clientX: x, clientY: y } = event;
-    if (event.target === dialog && (x < left || x > right || y < top || y > bottom)) dialog.close();
+    if (event.target === dialog && (x < left || x > right || y < top || y > bottom)) shut(dialog);
+  });
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    shut(dialog);
   });
   dialog.addEventListener("close", () => {
+    if (dialog.open) return;
     if (dialog.id in state) set({ [dialog.id]: "" });
     if (dialog.id === "twin") search += 1;
   });
