@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 
 import bonsaigan  # noqa: F401  # before torch: it settles how threads wait
 
@@ -21,10 +22,11 @@ from rivals import _protocol
 
 from bonsaigan.config import Budget, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
+from bonsaigan.generator import save_generator
 from bonsaigan.training import recipes
 from bonsaigan.training.ema import GeneratorEma, fixed_latents
 from bonsaigan.training.loop import StepStats, Trainer
-from bonsaigan.training.session import choose_precision
+from bonsaigan.training.session import choose_precision, spec_of
 
 DRAW_BATCH, DRAW_SEED = 25, 1
 
@@ -32,7 +34,8 @@ DRAW_BATCH, DRAW_SEED = 25, 1
 class Ours:
     """A `Trainer` as a rival's `Method`."""
 
-    def __init__(self, config: TrainConfig, pictures: np.ndarray, *, samples: int):
+    def __init__(self, config: TrainConfig, pictures: np.ndarray, *, samples: int, out: Path):
+        self.out = out
         self.trainer = Trainer(config, device=torch.device("cpu"))
         self.pictures, self.latent, self.samples = pictures, config.network.latent, samples
         self.stats: StepStats | None = None
@@ -45,12 +48,18 @@ class Ours:
         self.trainer.progress.train_sec += time.perf_counter() - began
 
     def draw(self) -> dict[str, np.ndarray]:
-        """uint8 (samples, H, W, 3) of fixed latents, by the average and by the generator as it is."""
-        as_it_is = GeneratorEma(self.trainer.generator, half_life_kimg=0.0)
-        return {"average": self._draw(self.trainer.ema), "generator": self._draw(as_it_is)}
+        """uint8 (samples, H, W, 3) of fixed latents, by the average and by the generator as it is.
 
-    def _draw(self, ema: GeneratorEma) -> np.ndarray:
-        network = ema.calibrated(latent=self.latent)
+        The average is also left in the folder `generator`, for `bonsaigan.load` and `bonsaigan export`.
+        """
+        average = self.trainer.ema.calibrated(latent=self.latent)
+        save_generator(
+            self.out / "generator", average, spec_of(self.trainer.config, step=self.trainer.progress.step)
+        )
+        as_it_is = GeneratorEma(self.trainer.generator, half_life_kimg=0.0).calibrated(latent=self.latent)
+        return {"average": self._draw(average), "generator": self._draw(as_it_is)}
+
+    def _draw(self, network: torch.nn.Module) -> np.ndarray:
         z = fixed_latents(self.samples, latent=self.latent, seed=DRAW_SEED)
         with torch.inference_mode():
             return np.concatenate([to_uint8(network(part)) for part in z.split(DRAW_BATCH)])
@@ -74,7 +83,7 @@ def main() -> None:
         precision=choose_precision("auto", torch.device("cpu"), allowed=recipe.mixed_precision),
         seed=asked.seed,
     )
-    method = Ours(config, pictures, samples=asked.samples)
+    method = Ours(config, pictures, samples=asked.samples, out=asked.out)
     networks = {"generator": method.trainer.generator.parameters(), "discriminator": method.trainer.judged}
     about = _protocol.About(
         method=recipe.name,

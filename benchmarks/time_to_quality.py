@@ -86,6 +86,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--holdout", type=float, default=0.0)
     for environment in RIVALS:
         parser.add_argument(f"--{environment}", help="the Python of that environment, see rivals/README.md")
+    parser.add_argument("--keep", type=Path, help="keep pictures, and our generators, in this folder")
     parser.add_argument("--plot", action="store_true", help="draw KID against minutes")
     return parser
 
@@ -94,8 +95,9 @@ def contend(
     contender: str, judge: Judge, *, seed: int, asked: argparse.Namespace, name: str
 ) -> list[dict[str, Any]]:
     """Run one contender with one seed and score what it leaves."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, data = Path(folder) / "out", Path(folder) / "pictures.npy"
+    with tempfile.TemporaryDirectory() as temporary:
+        data = Path(temporary) / "pictures.npy"
+        out = (asked.keep or Path(temporary)) / f"{name}-{contender}-{seed}"
         np.save(data, judge.real)
         command = [*program(contender, asked), "--data", str(data), "--out", str(out), "--seed", str(seed)]
         command += ["--samples", str(SAMPLES), "--at", *map(str, asked.at)]

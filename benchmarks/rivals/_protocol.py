@@ -12,8 +12,10 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -165,7 +167,9 @@ def run(
     asked.out.mkdir(parents=True, exist_ok=True)
     record = _Record(asked=asked, about=about, setup_sec=clock() - asked.began_sec)
     line_at_sec = 0.0
+    pause = _pause_on_request()
     while not record.finished():
+        pause()
         before_sec, began, began_cpu = record.train_sec, clock(), time.process_time()
         method.step()
         record.count(clock() - began, time.process_time() - began_cpu)
@@ -183,6 +187,21 @@ def run(
         f"median {record.median_step_sec():.3f} s a step",
         flush=True,
     )
+
+
+def _pause_on_request() -> Callable[[], None]:
+    """Make Ctrl-Z (SIGTSTP) stop this process between two steps, where the pause is not counted."""
+    if not hasattr(signal, "SIGTSTP"):
+        return lambda: None
+    asked_for = threading.Event()
+    signal.signal(signal.SIGTSTP, lambda *_: asked_for.set())
+
+    def pause() -> None:
+        if asked_for.is_set():
+            asked_for.clear()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    return pause
 
 
 @dataclass(kw_only=True)

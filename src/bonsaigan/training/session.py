@@ -315,6 +315,22 @@ def _budget(wishes: Wishes) -> Budget:
     return Budget(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
 
 
+def spec_of(
+    config: TrainConfig, *, step: int = 0, source: str = "", licence: str | None = None
+) -> GeneratorSpec:
+    """What `generator.json` says of the generators that a run with these settings trains."""
+    return GeneratorSpec(
+        family=find(config.recipe).family,
+        network=config.network,
+        size=config.data.size,
+        channels=config.channels,
+        recipe=config.recipe,
+        step=step,
+        source=source,
+        licence=licence,
+    )
+
+
 def _train(
     plan: Plan, folder: Path, *, device: Device, console: Console | None, conclude: Conclude | None
 ) -> None:
@@ -328,16 +344,7 @@ def _train(
     if not processes.is_first():
         fit(config, pictures, folder, Helper(config, pictures), device=where)
         return
-    spec = GeneratorSpec(
-        family=find(config.recipe).family,
-        network=config.network,
-        size=config.data.size,
-        channels=config.channels,
-        recipe=config.recipe,
-        step=0,
-        source=str(manifest["source"]),
-        licence=manifest.get("licence"),
-    )
+    spec = spec_of(config, source=str(manifest["source"]), licence=manifest.get("licence"))
     try:
         monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
         fit(config, pictures, folder, monitor, device=where)
