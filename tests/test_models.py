@@ -37,6 +37,14 @@ def test_parameter_counts_of_the_default_generator() -> None:
         build_generator("stylegan", network=network, size=size, channels=3)
 
 
+@pytest.mark.parametrize("family", ["fastgan", "dcgan", "r3gan", "article"])
+@pytest.mark.parametrize("width", [1, 8, 33, 100])
+def test_any_width_makes_a_generator(family: str, width: int) -> None:
+    network = NetworkConfig(latent=8, width=width, discriminator_width=8)
+    generator = build_generator(family, network=network, size=Size(width_px=48, height_px=32), channels=3)
+    assert generator(torch.randn(2, 8)).shape == (2, 3, 32, 48)
+
+
 @pytest.mark.parametrize("family", ["dcgan", "fastgan"])
 def test_initial_values_are_those_of_dcgan(family: str) -> None:
     network = NetworkConfig(latent=128, width=256, discriminator_width=64)

@@ -19,7 +19,7 @@ from PIL import Image
 
 import bonsaigan
 from bonsaigan import runs
-from bonsaigan.errors import CheckpointError, RunError, TrainingError
+from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
 from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.loop import Trainer
@@ -55,6 +55,11 @@ def tiny(**changes: object) -> Wishes:
     return dataclasses.replace(wishes, **changes)  # pyright: ignore[reportArgumentType]
 
 
+def slim(plan: session.Plan, width: int) -> session.Plan:
+    network = dataclasses.replace(plan.config.network, width=width, discriminator_width=width)
+    return dataclasses.replace(plan, config=dataclasses.replace(plan.config, network=network))
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     tensors, _, warning = checkpoint.load(folder / runs.CHECKPOINT_DIR)
     assert warning is None
@@ -67,9 +72,14 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
         assert torch.equal(a[name], b[name]), name
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_two_steps_and_two_more_are_four(photos: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = session.plan(str(photos), tiny(recipe=recipe))
+HALF = {"recipe": "dcgan", "precision": "fp16"}  # slow on a CPU
+
+
+@pytest.mark.parametrize("changes", [*({"recipe": name} for name in RECIPES), HALF], ids=str)
+def test_two_steps_and_two_more_are_four(
+    photos: Path, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = slim(session.plan(str(photos), tiny(**changes)), 8 if changes is HALF else 32)
     whole = session.start(plan, run="whole")
     step = Trainer.step
 
@@ -84,6 +94,30 @@ def test_two_steps_and_two_more_are_four(photos: Path, recipe: str, monkeypatch:
     assert checkpoint.load(Path("runs/halves/checkpoint"))[1].step == 2
     session.resume("halves")
     assert_equal(weights(whole), weights(Path("runs/halves")))
+    scales = [checkpoint.load(run / "checkpoint")[1].loss_scale for run in (whole, Path("runs/halves"))]
+    assert scales[0] == scales[1]
+    assert (scales[0] is not None) == (changes is HALF)
+
+
+@pytest.mark.parametrize("recipe", ["r3gan", "article"])
+def test_a_batch_in_several_passes_has_the_same_gradients(photos: Path, recipe: str) -> None:
+    plan = slim(session.plan(str(photos), tiny(recipe=recipe, batch=8)), 16)
+    pictures = np.asarray(plan.training_pictures)
+    told, networks = [], []
+    for passes in (1, 2, 4):
+        trainer = Trainer(dataclasses.replace(plan.config, accumulate=passes), device=torch.device("cpu"))
+        told.append(dataclasses.astuple([trainer.step(pictures) for _ in range(4)][-1]))
+        both = (*trainer.generator.parameters(), *trainer.discriminator.parameters())
+        networks.append(torch.cat([parameter.detach().flatten() for parameter in both]))
+    for losses, network in zip(told[1:], networks[1:]):
+        assert losses == pytest.approx(told[0], rel=1e-3)
+        assert (network - networks[0]).norm() < 1e-3 * networks[0].norm()
+
+
+def test_a_batch_must_fall_into_passes(photos: Path) -> None:
+    plan = session.plan(str(photos), tiny(accumulate=3))
+    with pytest.raises(ConfigError, match=r"--batch 4: .* --accumulate 3 passes; take a multiple of 3"):
+        Trainer(plan.config, device=torch.device("cpu"))
 
 
 def test_settings_move_over_the_budget(photos: Path) -> None:

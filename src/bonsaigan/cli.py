@@ -82,6 +82,9 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run if it is there already.")
     ] = False,
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
+    accumulate: Annotated[
+        int, typer.Option(help="Passes that a batch is taken in: less memory, the same gradients.")
+    ] = 1,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's]")] = None,
     width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
     init: Annotated[
@@ -94,7 +97,7 @@ def train(
     ] = 0.0,
     archive: ArchiveOption = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     patience: Annotated[
         int, typer.Option(help="Stop after so many scores without a better one; 0 never.")
     ] = 0,
@@ -119,6 +122,7 @@ def train(
         kimg=kimg,
         steps=steps,
         batch=batch,
+        accumulate=accumulate,
         lr=lr,
         width=width,
         init=init,

@@ -33,7 +33,7 @@ AUGMENTATION_NAMES = ("flip", "colour", "translation")
 Fit = Literal["crop", "pad", "squash"]
 Mode = Literal["auto", "L", "RGB", "RGBA"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,9 @@ class TrainConfig:
     """Differentiable augmentations, in order: see `training/augment.py`."""
     ema_kimg: float = 0.0
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    accumulate: int = 1
+    """Passes that each process takes its part of a batch in: less memory, the same gradients."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
     init: str | None = None
     """Folder of the run whose networks this one starts from."""
@@ -214,6 +216,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_range("--batch", self.batch, 2, 4096)
+        _check_range("--accumulate", self.accumulate, 1, 4096)
         _check_range("--seed", self.seed, 0, 2**63 - 1)
         for name in self.augment:
             _check_choice("augment", name, AUGMENTATION_NAMES)

@@ -1,7 +1,8 @@
 """Several processes, one training: what `torchrun` starts, seen from inside.
 
 Each process draws the random values of the whole batch and keeps its own part of them, so that a batch is
-the same however many processes share it. Without torchrun everything here does nothing.
+the same however many processes share it, and in however many passes each takes its part. Without torchrun
+and with one pass everything here does nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import distributed as dist
 from bonsaigan.errors import TrainingError
 
 T = TypeVar("T")
+_pass, _passes = 0, 1
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process."""
 
@@ -62,17 +64,29 @@ def first_of_machine_first() -> Iterator[None]:
         dist.barrier()
 
 
+@contextmanager
+def one_pass(number: int, passes: int) -> Iterator[None]:
+    """Run the block as one of several passes, from 0, that this process's part of a batch is taken in."""
+    global _pass, _passes
+    _pass, _passes = number, passes
+    try:
+        yield
+    finally:
+        _pass, _passes = 0, 1
+
+
 def own_share(draw: Callable[[int], Tensor], count_here: int) -> Tensor:
-    """This process's part of random values that are drawn for the pictures of all.
+    """This process's, and this pass's, part of random values that are drawn for the pictures of all.
 
     Args:
         draw: makes the values of so many pictures, a tensor (pictures, ...), from torch's default generator,
-            which stands at the same place in every process.
-        count_here: pictures in this process, as many as in each other one.
+            which stands at the same place in every process and every pass.
+        count_here: pictures in this pass of this process, as many as in each other one.
     """
-    if count() == 1:
+    parts, part = count() * _passes, rank() * _passes + _pass
+    if parts == 1:
         return draw(count_here)
-    return draw(count_here * count())[rank() * count_here : (rank() + 1) * count_here]
+    return draw(count_here * parts)[part * count_here : (part + 1) * count_here]
 
 
 @torch.no_grad()

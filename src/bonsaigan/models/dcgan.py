@@ -36,8 +36,8 @@ class DcganGenerator(nn.Module):
         doublings = count_doublings(size)
         self.rows, self.columns = size.height_px >> doublings, size.width_px >> doublings
         widths = [max(width >> level, NARROWEST) for level in range(doublings)]
-        self.start = nn.Linear(latent, self.rows * self.columns * width, bias=False)
-        self.start_norm = nn.BatchNorm2d(width)
+        self.start = nn.Linear(latent, self.rows * self.columns * widths[0], bias=False)
+        self.start_norm = nn.BatchNorm2d(widths[0])
         self.ups = nn.ModuleList(
             nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False) for a, b in pairwise(widths)
         )

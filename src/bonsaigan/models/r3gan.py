@@ -47,8 +47,8 @@ class R3ganGenerator(nn.Module):
         doublings = count_doublings(size)
         grid = (size.height_px >> doublings, size.width_px >> doublings)
         widths = _widths(width, doublings)
-        self.basis = nn.Parameter(torch.randn(width, *grid))
-        self.start = _linear(nn.Linear(latent, width, bias=False), gain=1.0)
+        self.basis = nn.Parameter(torch.randn(widths[0], *grid))
+        self.start = _linear(nn.Linear(latent, widths[0], bias=False), gain=1.0)
         self.levels = nn.ModuleList(_blocks(w) for w in widths)
         self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
         self.to_picture = _linear(nn.Conv2d(widths[-1], channels, 1), gain=1.0)
@@ -87,8 +87,9 @@ class R3ganDiscriminator(nn.Module):
         self.from_picture = _linear(nn.Conv2d(channels, widths[0], 1), gain=1.0)
         self.levels = nn.ModuleList(_blocks(w) for w in widths)
         self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
-        self.basis = _linear(nn.Conv2d(width, width, grid, groups=width, bias=False), gain=1.0)
-        self.logit = _linear(nn.Linear(width, 1, bias=False), gain=1.0)
+        last = widths[-1]
+        self.basis = _linear(nn.Conv2d(last, last, grid, groups=last, bias=False), gain=1.0)
+        self.logit = _linear(nn.Linear(last, 1, bias=False), gain=1.0)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score pictures, float (B, C, H, W) in [-1, 1]: logits, float32 (B, 1)."""
@@ -123,7 +124,10 @@ def halved(x: Tensor) -> Tensor:
 
 
 def _widths(width: int, doublings: int) -> list[int]:
-    return [max(width >> max(0, level - 1), NARROWEST) for level in range(doublings + 1)]
+    """Channels of each level from the coarsest, rounded up to what whole groups need."""
+    unit = GROUP_WIDTH // WIDENING
+    halves = (width >> max(0, level - 1) for level in range(doublings + 1))
+    return [max(math.ceil(channels / unit) * unit, NARROWEST) for channels in halves]
 
 
 def _blocks(channels: int) -> nn.Sequential:

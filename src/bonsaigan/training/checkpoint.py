@@ -53,6 +53,10 @@ class Progress:
     """Step of the lowest KID."""
     evaluations_since_best: int = 0
     """For `--patience`."""
+    loss_scale: float | None = None
+    """What losses are multiplied with in half precision, so that no gradient becomes 0 or infinite."""
+    loss_scale_steps: int = 0
+    """Steps since it was last changed."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -36,6 +36,7 @@ from bonsaigan.training.vitals import all_finite
 
 SAVE_EVERY_SEC = 60.0
 STEP_STREAM, INITIAL_STREAM = 1, 2
+ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Trainer:
         self.ema = GeneratorEma(self.generator, half_life_kimg=config.ema_kimg)
         self.progress = Progress()
         self.gamma = config.penalty.gamma
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.real_batch, self.fake_batch = _own_batches(config, self.recipe)
 
     # -----------------------------------------------------------------------------------------------------
@@ -87,47 +89,90 @@ class Trainer:
         """
         config, recipe = self.config, self.recipe
         seed_all(config.seed, STEP_STREAM, self.progress.step)
-        penalised = config.penalty.gamma > 0
+        one_look = recipe.share_fakes and config.accumulate == 1  # serves both turns
+        start, told = torch.get_rng_state(), []
 
-        # --- look at real and at generated pictures
+        # --- the discriminator's turn: tell real pictures from generated ones
+        self._train_discriminator(True)
+        for _ in self._passes(self.discriminator_adam):
+            torch.set_rng_state(start)
+            view_real, view_fake = self._look(pictures, into_generator=one_look)
+            loss, *right = self._tell_apart(view_real, view_fake)
+            self._add_gradient(loss, "discriminator")
+            told.append([loss.item(), *right])
+
+        # --- the generator's turn: have its pictures taken for real
+        self._train_discriminator(False)
+        between, persuaded = torch.get_rng_state(), []
+        for _ in self._passes(self.generator_adam):
+            if not one_look:
+                view_real, view_fake = self._look_again(pictures, start, between)
+            with self._arithmetic():
+                against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
+                loss = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
+            self._add_gradient(loss, "generator")
+            persuaded.append(loss.item())
+        self.scaler.update()
+
+        # --- the average follows
+        self.progress.step += 1
+        seen_nimg = round(config.batch * recipe.real_share)
+        self.progress.seen_nimg += seen_nimg
+        self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
+        return StepStats(*processes.mean([float(np.mean(persuaded)), *np.mean(told, axis=0).tolist()]))
+
+    def _passes(self, adam: optim.Optimizer) -> Iterator[None]:
+        """A player's turn: the parts of its batch, one after the other, and then the descent."""
+        adam.zero_grad(set_to_none=True)
+        for number in range(self.config.accumulate):
+            with processes.one_pass(number, self.config.accumulate):
+                yield
+        processes.average_gradients(p for group in adam.param_groups for p in group["params"])
+        self.scaler.step(adam)
+
+    def _look(self, pictures: PictureArray, *, into_generator: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """What the discriminator's trained part sees of real and of generated pictures."""
+        with self._arithmetic(), contextlib.nullcontext() if into_generator else torch.no_grad():
+            fake = self._fake(self.real_batch)
+            return self._view(self._real(pictures, self.real_batch)), self._view(fake)
+
+    def _look_again(
+        self, pictures: PictureArray, start: Tensor, between: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The same for the generator's turn, with gradients: the same pictures, or new ones of its own."""
+        if self.recipe.share_fakes:
+            torch.set_rng_state(start)
+            view_real, view_fake = self._look(pictures, into_generator=True)
+            torch.set_rng_state(between)
+            return view_real, view_fake
+        torch.set_rng_state(between)
         with self._arithmetic():
-            with contextlib.nullcontext() if recipe.share_fakes else torch.no_grad():
-                fake = self._fake(self.real_batch)
-            view_real, view_fake = self._view(self._real(pictures, self.real_batch)), self._view(fake)
+            return [], self._view(self._fake(self.fake_batch))
 
-            # --- the discriminator's turn
-            self._train_discriminator(True)
-            seen_real, seen_fake = (
-                [scale.detach().requires_grad_(penalised) for scale in view]
-                for view in (view_real, view_fake)
-            )
-            logits_real, logits_fake = recipe.judge_both(self.discriminator, seen_real, seen_fake)
-            loss_discriminator = recipe.loss.discriminator(logits_real, logits_fake)
+    def _tell_apart(self, view_real: list[Tensor], view_fake: list[Tensor]) -> tuple[Tensor, float, float]:
+        """The discriminator's loss, and the shares of real and of generated pictures that it got right."""
+        penalised = self.config.penalty.gamma > 0
+        seen_real, seen_fake = (
+            [scale.detach().requires_grad_(penalised) for scale in view] for view in (view_real, view_fake)
+        )
+        with self._arithmetic():
+            logits_real, logits_fake = self.recipe.judge_both(self.discriminator, seen_real, seen_fake)
+            loss = self.recipe.loss.discriminator(logits_real, logits_fake)
         if penalised:
             r1, r2 = (
                 zero_centred_penalty(logits_real, seen_real),
                 zero_centred_penalty(logits_fake, seen_fake),
             )
-            loss_discriminator = loss_discriminator + self.gamma / 2 * (r1 + r2)
-        self._descend(self.discriminator_adam, loss_discriminator, "discriminator")
+            loss = loss + self.gamma / 2 * (r1 + r2)
+        return loss, share_taken_for_real(logits_real), 1.0 - share_taken_for_real(logits_fake)
 
-        # --- the generator's turn
-        self._train_discriminator(False)
-        with self._arithmetic():
-            if not recipe.share_fakes:
-                view_fake = self._view(self._fake(self.fake_batch))
-            against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
-            loss_generator = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
-        self._descend(self.generator_adam, loss_generator, "generator")
-
-        # --- the average follows
-        self.progress.step += 1
-        seen_nimg = self.real_batch * processes.count()
-        self.progress.seen_nimg += seen_nimg
-        self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
-        losses = loss_generator.item(), loss_discriminator.item()
-        right = share_taken_for_real(logits_real), 1.0 - share_taken_for_real(logits_fake)
-        return StepStats(*processes.mean([*losses, *right]))
+    def _add_gradient(self, loss: Tensor, who: str) -> None:
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"the {who}'s loss became {loss.item()} at step {self.progress.step}; the state saved before "
+                "is kept. Try a lower --lr, or --precision fp32"
+            )
+        self.scaler.scale(loss / self.config.accumulate).backward()
 
     # -----------------------------------------------------------------------------------------------------
 
@@ -174,6 +219,10 @@ class Trainer:
             CheckpointError: it cannot be written.
         """
         self.check_finite()
+        if self.scaler.is_enabled():
+            scaling = self.scaler.state_dict()
+            self.progress.loss_scale = scaling["scale"]
+            self.progress.loss_scale_steps = scaling["_growth_tracker"]
         checkpoint.save(
             folder / CHECKPOINT_DIR, tensors=checkpoint.pack(self._parts()), progress=self.progress
         )
@@ -189,6 +238,10 @@ class Trainer:
         state = checkpoint.load(folder / CHECKPOINT_DIR) if processes.is_first() else None
         tensors, self.progress, warning = processes.from_first(state)
         checkpoint.unpack(tensors, self._parts())
+        if self.scaler.is_enabled() and self.progress.loss_scale is not None:
+            scale, steps = self.progress.loss_scale, self.progress.loss_scale_steps
+            own = self.scaler.state_dict()
+            self.scaler.load_state_dict({**own, "scale": scale, "_growth_tracker": steps})
         if warning and processes.is_first():
             checkpoint.set_aside_damaged(folder / CHECKPOINT_DIR)
         return warning
@@ -222,8 +275,8 @@ class Trainer:
         return module.to(self.device, memory_format=torch.channels_last).train()  # pyright: ignore
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[object]:
-        lower = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
+        dtype = ARITHMETIC[self.config.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _real(self, pictures: PictureArray, count: int) -> Tensor:
         which = processes.own_share(lambda n: torch.randint(len(pictures), (n,)), count).numpy()
@@ -240,17 +293,6 @@ class Trainer:
     def _train_discriminator(self, on: bool) -> None:
         for parameter in self.judged:
             parameter.requires_grad_(on)
-
-    def _descend(self, adam: optim.Optimizer, loss: Tensor, who: str) -> None:
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"the {who}'s loss became {loss.item()} at step {self.progress.step}; the state saved before "
-                "is kept. Try a lower --lr, or --precision fp32"
-            )
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        processes.average_gradients(p for group in adam.param_groups for p in group["params"])
-        adam.step()
 
 
 def fit(
@@ -325,14 +367,15 @@ def share_taken_for_real(logits: Sequence[Tensor]) -> float:
 
 
 def _own_batches(config: TrainConfig, recipe: Recipe) -> tuple[int, int]:
-    """This process's part of a step's real pictures, and of the generator's turn."""
-    count, real = processes.count(), round(config.batch * recipe.real_share)
-    if real % count or config.batch % count:
+    """One pass's part, in this process, of a step's real pictures, and of the generator's turn."""
+    parts, real = processes.count() * config.accumulate, round(config.batch * recipe.real_share)
+    if real % parts or config.batch % parts:
+        passes = f" in --accumulate {config.accumulate} passes" if config.accumulate > 1 else ""
         raise ConfigError(
-            f"--batch {config.batch}: {count} processes cannot share it evenly; take a multiple of "
-            f"{round(count / recipe.real_share)}"
+            f"--batch {config.batch}: {processes.count()} processes cannot share it evenly{passes}; take a "
+            f"multiple of {round(parts / recipe.real_share)}"
         )
-    return real // count, config.batch // count
+    return real // parts, config.batch // parts
 
 
 def _between(first: float, last: float, share: float) -> float:

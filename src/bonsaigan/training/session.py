@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from bonsaigan.training.recipes import find
 DEFAULT_MINUTES = 10.0
 DATA_MAX_BYTES = 1 << 30
 PRODUCT_SIDE = 1536
+TENSOR_CORES_SINCE = 7, 0
+"""CUDA compute capability of the first GPUs that multiply matrices of float16."""
 BFLOAT16_GAIN = 1.3
 """How much faster a product must be for a whole step to be faster, casts included."""
 DataProgress = Callable[[int, "int | None"], None]
@@ -95,6 +97,8 @@ class Wishes:
     """Base width of the generator."""
     init: str | None = None
     """A run to start from the networks of."""
+    accumulate: int = 1
+    """Passes for each batch."""
     precision: Precision = "auto"
     """Arithmetic of the convolutions."""
     device: Device = "auto"
@@ -144,6 +148,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
+        accumulate=wishes.accumulate,
         precision=choose_precision(wishes.precision, device, allowed=recipe.mixed_precision),
         init=None if init is None else str(init),
         seed=wishes.seed,
@@ -268,18 +273,23 @@ def _own(device: torch.device) -> torch.device:
 
 def choose_precision(
     wish: Precision, device: torch.device, *, allowed: bool = True
-) -> Literal["fp32", "bf16"]:
-    """`fp32` or `bf16`; `auto` takes bfloat16 where the recipe allows it and it is the faster one here."""
-    if wish not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"--precision {wish!r}: choose one of auto, fp32, bf16")
-    if wish == "fp32" or wish == "bf16":
+) -> Literal["fp32", "bf16", "fp16"]:
+    """The arithmetic for a wish.
+
+    `auto` takes half precision where the recipe allows it: bfloat16 if the device is faster with it, float16
+    on a GPU that has no bfloat16 but can multiply matrices of float16.
+    """
+    if wish not in get_args(Precision):
+        raise ConfigError(f"--precision {wish!r}: choose one of {', '.join(get_args(Precision))}")
+    if wish != "auto":
         return wish
     if not allowed:
         return "fp32"
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and _bfloat16_is_faster()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= TENSOR_CORES_SINCE else "fp32"
+    able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and _bfloat16_is_faster()
     return "bf16" if able else "fp32"
 
 
