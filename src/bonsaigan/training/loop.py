@@ -37,6 +37,9 @@ from bonsaigan.training.vitals import all_finite
 SAVE_EVERY_SEC = 60.0
 STEP_STREAM, INITIAL_STREAM = 1, 2
 ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+View = list[Tensor]
+Look = tuple[View, View]
+"""What the discriminator's trained part sees, scale by scale, of real and of generated pictures."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,14 @@ class Trainer:
         seed_all(config.seed, STEP_STREAM, self.progress.step)
         one_look = recipe.share_fakes and config.accumulate == 1  # serves both turns
         start, told = torch.get_rng_state(), []
+        look: Look = [], []
 
         # --- the discriminator's turn: tell real pictures from generated ones
         self._train_discriminator(True)
         for _ in self._passes(self.discriminator_adam):
             torch.set_rng_state(start)
-            view_real, view_fake = self._look(pictures, into_generator=one_look)
-            loss, *right = self._tell_apart(view_real, view_fake)
+            look = self._look(pictures, into_generator=one_look)
+            loss, *right = self._tell_apart(*look)
             self._add_gradient(loss, "discriminator")
             told.append([loss.item(), *right])
 
@@ -105,8 +109,7 @@ class Trainer:
         self._train_discriminator(False)
         between, persuaded = torch.get_rng_state(), []
         for _ in self._passes(self.generator_adam):
-            if not one_look:
-                view_real, view_fake = self._look_again(pictures, start, between)
+            view_real, view_fake = look if one_look else self._look_again(pictures, start, between)
             with self._arithmetic():
                 against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
                 loss = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
@@ -130,26 +133,23 @@ class Trainer:
         processes.average_gradients(p for group in adam.param_groups for p in group["params"])
         self.scaler.step(adam)
 
-    def _look(self, pictures: PictureArray, *, into_generator: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """What the discriminator's trained part sees of real and of generated pictures."""
+    def _look(self, pictures: PictureArray, *, into_generator: bool) -> Look:
         with self._arithmetic(), contextlib.nullcontext() if into_generator else torch.no_grad():
             fake = self._fake(self.real_batch)
             return self._view(self._real(pictures, self.real_batch)), self._view(fake)
 
-    def _look_again(
-        self, pictures: PictureArray, start: Tensor, between: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    def _look_again(self, pictures: PictureArray, start: Tensor, between: Tensor) -> Look:
         """The same for the generator's turn, with gradients: the same pictures, or new ones of its own."""
         if self.recipe.share_fakes:
             torch.set_rng_state(start)
-            view_real, view_fake = self._look(pictures, into_generator=True)
+            look = self._look(pictures, into_generator=True)
             torch.set_rng_state(between)
-            return view_real, view_fake
+            return look
         torch.set_rng_state(between)
         with self._arithmetic():
             return [], self._view(self._fake(self.fake_batch))
 
-    def _tell_apart(self, view_real: list[Tensor], view_fake: list[Tensor]) -> tuple[Tensor, float, float]:
+    def _tell_apart(self, view_real: View, view_fake: View) -> tuple[Tensor, float, float]:
         """The discriminator's loss, and the shares of real and of generated pictures that it got right."""
         penalised = self.config.penalty.gamma > 0
         seen_real, seen_fake = (
