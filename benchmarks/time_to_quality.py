@@ -10,7 +10,9 @@ EfficientNet-Lite2 features of 500 new pictures against all photographs, recall 
 and everything is scored against it as well.
 
 Results are added to results/time_to_quality-DATA.json, where those of the same contender, seed and moments
-are replaced, so that a comparison may be made in parts. `--plot` draws what is there.
+are replaced, so that a comparison may be made in parts. `--plot` draws what is there, and `--figure SECONDS`
+sets the pictures of that moment side by side, if `--keep` kept them. Ctrl-Z, sent to a contender's process,
+pauses it between two steps, and the pause is not counted.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from bonsaigan.data.sources import slug
 from bonsaigan.evaluation import scores
 from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.evaluation.embedding import embed
-from bonsaigan.plots import save_grid
+from bonsaigan.plots import make_grid
 from bonsaigan.training import session
 
 if TYPE_CHECKING:
@@ -47,19 +49,22 @@ RIVALS = {
     "lightweight": {"lightweight-gan": "rivals/lightweight_gan.py"},
 }
 """Environment → contender → program."""
-SAMPLES, GRID = 500, 24
+SAMPLES = 500
+GRID, GRID_COLUMNS = 20, 4
 
 
 def main() -> None:
     """Train, draw and score each contender with each seed."""
     asked = arguments().parse_args()
     name = slug(asked.data.partition(":")[2] or Path(asked.data).stem)
+    if asked.size != "64":
+        name += f"-{asked.size}px"
     if asked.holdout:
         name += "-holdout"
     path = _result.RESULTS / f"time_to_quality-{name}.json"
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     if asked.contenders:
-        judge = Judge(asked.data, asked.archive, holdout=asked.holdout)
+        judge = Judge(asked.data, asked.archive, size=asked.size, holdout=asked.holdout)
         for seed in asked.seeds:
             for contender in asked.contenders:
                 found = contend(contender, judge, seed=seed, asked=asked, name=name)
@@ -70,6 +75,8 @@ def main() -> None:
     print(table(rows))
     if asked.plot:
         plot(rows, FIGURES / f"time-to-quality-{name}.svg")
+    if asked.figure:
+        side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.png")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -83,11 +90,13 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--contenders", nargs="*", choices=names, default=[])
     parser.add_argument("--at", type=int, nargs="+", default=[60, 120, 300, 600], help="training seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--size", default="64", help="picture size, as for `bonsaigan train`")
     parser.add_argument("--holdout", type=float, default=0.0)
     for environment in RIVALS:
         parser.add_argument(f"--{environment}", help="the Python of that environment, see rivals/README.md")
     parser.add_argument("--keep", type=Path, help="keep pictures, and our generators, in this folder")
     parser.add_argument("--plot", action="store_true", help="draw KID against minutes")
+    parser.add_argument("--figure", type=int, metavar="SECONDS", help="set kept pictures side by side")
     return parser
 
 
@@ -97,7 +106,7 @@ def contend(
     """Run one contender with one seed and score what it leaves."""
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "pictures.npy"
-        out = (asked.keep or Path(temporary)) / f"{name}-{contender}-{seed}"
+        out = (asked.keep or Path(temporary)) / kept_as(name, contender, seed)
         np.save(data, judge.real)
         command = [*program(contender, asked), "--data", str(data), "--out", str(out), "--seed", str(seed)]
         command += ["--samples", str(SAMPLES), "--at", *map(str, asked.at)]
@@ -109,8 +118,6 @@ def contend(
             own, at = drawn["by"] == steps["drawn"][0]["by"], int(re.findall(r"\d+", drawn["file"])[0])
             shown = contender if own else f"{contender} ({drawn['by']})"
             pictures = np.load(out / drawn["file"])
-            if own and seed == asked.seeds[0]:
-                save_grid(FIGURES / f"{name}-{contender}-{at}s.png", pictures[:GRID], columns=8)
             about = {"contender": shown, "seed": seed, "at_sec": at, "steps": drawn["step"]}
             speed = {"train_sec": drawn["train_sec"], "median_step_sec": steps["median_step_sec"]}
             rows.append({**about, **speed, **judge.score(pictures), "commit": _result.commit()})
@@ -138,8 +145,8 @@ def program(contender: str, asked: argparse.Namespace) -> list[str]:
 class Judge:
     """The photographs, and how new pictures are measured against them."""
 
-    def __init__(self, data: str, archive: str | None, *, holdout: float):
-        plan = session.plan(data, session.Wishes(archive=archive, steps=1, holdout=holdout))
+    def __init__(self, data: str, archive: str | None, *, size: str, holdout: float):
+        plan = session.plan(data, session.Wishes(archive=archive, steps=1, size=size, holdout=holdout))
         self.real = np.asarray(plan.training_pictures)
         self.held = np.asarray(plan.prepared.pictures[plan.prepared.holdout_index])
         self.features = embed(self.real)
@@ -204,6 +211,35 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{m['coverage']:9.2f} {m['copies']:11.0f} {m['seeds']:6d}"
         )
     return "\n".join(lines)
+
+
+def kept_as(name: str, contender: str, seed: int) -> str:
+    """Folder of a contender's pictures."""
+    return f"{name}-{contender}-{seed}"
+
+
+def side_by_side(rows: list[dict[str, Any]], keep: Path, name: str, *, at: int, path: Path) -> None:
+    """The first pictures of each contender at one moment, the best first, nothing picked out."""
+    from matplotlib import pyplot
+
+    shown = [
+        row
+        for row in rows
+        if row["at_sec"] == at and (keep / kept_as(name, row["contender"], row["seed"])).is_dir()
+    ]
+    first = {row["contender"]: row for row in sorted(shown, key=lambda row: -row["seed"])}
+    best_first = sorted(first.values(), key=lambda row: row["kid_x1000"])
+    figure, panes = pyplot.subplots(
+        1, len(best_first), figsize=(2.7 * len(best_first), 3.1), layout="constrained", squeeze=False
+    )
+    for pane, row in zip(panes[0], best_first):
+        pictures = np.load(keep / kept_as(name, row["contender"], row["seed"]) / f"at-{at}.npy")[:GRID]
+        pane.imshow(make_grid(pictures, columns=GRID_COLUMNS))
+        pane.set_title(f"{row['contender']}\nKID ×1000: {row['kid_x1000']:.0f}", fontsize=10)
+        pane.axis("off")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
