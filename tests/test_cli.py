@@ -48,6 +48,13 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp
     assert not (tmp_path / "runs").exists()
 
 
+def test_what_cannot_be_written_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "bonsai").touch()  # where the report of the starter goes
+    result = run("report", "starter:bonsai", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == ["bonsaigan: bonsai: File exists"]
+
+
 def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
     kinds = make_folder(tmp_path / "photos", good=100)
     assert len(kinds) == 30

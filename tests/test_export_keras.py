@@ -370,7 +370,7 @@ def test_a_file_that_unpacks_without_end_is_refused(saved: Path) -> None:
 def test_it_is_read_in_a_process_of_its_own(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apart, here = import_keras(saved), read_keras(saved)
+    apart, here = import_keras(saved).network, read_keras(saved)
     assert all(torch.equal(a, b) for a, b in zip(apart.state_dict().values(), here.state_dict().values()))
     (tmp_path / "no\x1bne.keras").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"neither a \.keras nor"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -56,13 +56,21 @@ def main() -> None:
     try:
         app()
     except BonsaiganError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's other processes would say the same
-            print("bonsaigan:", visible(str(error)).replace("\n", "\\n"), file=sys.stderr)
-        raise SystemExit(2) from None
+        _refuse(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     except SystemExit as end:
         if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
             print("bonsaigan: stopped", file=sys.stderr)
         raise
+
+
+def _refuse(why: str) -> NoReturn:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's other processes would say the same
+        print("bonsaigan:", visible(why).replace("\n", "\\n"), file=sys.stderr)
+    raise SystemExit(2)
 
 
 cli_run.register(app)

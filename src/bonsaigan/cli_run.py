@@ -185,24 +185,13 @@ def import_keras(
 ) -> None:
     """Make a run of a generator that Keras saved, so that `generate` and the rest take it."""
     from bonsaigan import runs
-    from bonsaigan.config import NetworkConfig
     from bonsaigan.data.sources import slug
     from bonsaigan.export.keras_file import import_keras as read
-    from bonsaigan.generator import GeneratorSpec, save_generator
+    from bonsaigan.generator import save_generator
 
-    network = read(file)
-    shape = NetworkConfig(latent=network.latent, width=network.width, discriminator_width=64)
-    spec = GeneratorSpec(
-        family="article",
-        network=shape,
-        size=network.size,
-        channels=network.channels,
-        recipe="article",
-        step=0,
-        source=f"imported from {slug(file.name)}",
-    )
+    generator = read(file)
     folder = runs.create_run(run, source_name=slug(file.stem))
-    save_generator(folder, network, spec)
+    save_generator(folder, generator.network, generator.spec)
     say(f"draw with: bonsaigan generate {folder.name}")
 
 

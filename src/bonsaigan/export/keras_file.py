@@ -29,8 +29,9 @@ from torch import nn
 
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.data.archives import open_zip
+from bonsaigan.data.sources import slug
 from bonsaigan.errors import BonsaiganError, ConfigError, MissingExtraError, RunError
-from bonsaigan.generator import GeneratorSpec, read_generator, save_generator
+from bonsaigan.generator import Generator, GeneratorSpec, read_generator, save_generator
 from bonsaigan.models.article import ArticleGenerator
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ IN_ARCHIVE = {"Dense": "dense", "Conv2DTranspose": "conv2d_transpose", "Conv2D":
 """Names that a `.keras` file gives to layers' weights; further ones of a class are numbered `_1`, `_2`."""
 
 
-def import_keras(path: Path) -> ArticleGenerator:
+def import_keras(path: Path) -> Generator:
     """Read a generator of the article's shape that Keras saved, in a process of its own; see `read_keras`.
 
     Raises:
@@ -87,9 +88,7 @@ def import_keras(path: Path) -> ArticleGenerator:
             raise RunError(done.stdout)
         if done.returncode:
             raise RunError(f"{path}: damaged: the HDF5 library broke down over it")
-        network = read_generator(Path(folder)).network
-    assert isinstance(network, ArticleGenerator)
-    return network
+        return read_generator(Path(folder))
 
 
 def read_apart(path: str, folder: str) -> None:
@@ -108,6 +107,7 @@ def read_apart(path: str, folder: str) -> None:
             channels=network.channels,
             recipe="article",
             step=0,
+            source=f"imported from {slug(Path(path).name)}",
         )
         save_generator(Path(folder), network, spec)
     except BonsaiganError as error:

@@ -18,7 +18,6 @@ def convolution(conv: nn.Conv2d, x: Any, name: str, *, activation: str | None = 
         conv.weight,
         conv.bias,
         padding="same",
-        groups=conv.groups,
         activation=activation,
     )
 

@@ -1,4 +1,4 @@
-"""The R3GAN generator in Keras' layers: residual blocks of grouped convolutions, bilinear doublings."""
+"""The R3GAN generator in Keras' layers: residual blocks, bilinear doublings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bonsaigan.export.keras import load_keras
-from bonsaigan.export.keras_layers import convolution, grid_start
+from bonsaigan.export.keras_layers import convolution, doubling, grid_start
 from bonsaigan.models.r3gan import SLOPE, Block, R3ganGenerator
 
 
@@ -25,8 +25,8 @@ def build_r3gan(network: R3ganGenerator) -> Any:
             x = convolution(change, x, f"change_{number}")
         x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"double_{number}")(x)
         x = _level(level, x, f"level_{number}")
-    assert isinstance(network.to_picture, nn.Conv2d)
-    return keras.Model(z, convolution(network.to_picture, x, "to_picture"), name="generator")
+    last = network.to_picture
+    return keras.Model(z, doubling(last.weight, last.bias, x, "to_picture"), name="generator")
 
 
 def _level(level: nn.Module, x: Any, name: str) -> Any:
@@ -34,11 +34,11 @@ def _level(level: nn.Module, x: Any, name: str) -> Any:
     for number, block in enumerate(level.children(), start=1):
         assert isinstance(block, Block)
         y = x
-        for what, conv in (("widen", block.widen), ("mix", block.mix)):
+        for what, conv in (("narrow", block.narrow), ("mix", block.mix)):
             assert isinstance(conv, nn.Conv2d)
             y = convolution(conv, y, f"{name}_{what}_{number}")
             y = layers.LeakyReLU(negative_slope=SLOPE, name=f"{name}_{what}_{number}_relu")(y)
-        assert isinstance(block.narrow, nn.Conv2d)
-        y = convolution(block.narrow, y, f"{name}_narrow_{number}")
+        assert isinstance(block.widen, nn.Conv2d)
+        y = convolution(block.widen, y, f"{name}_widen_{number}")
         x = layers.Add(name=f"{name}_add_{number}")([x, y])
     return x

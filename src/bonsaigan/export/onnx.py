@@ -114,7 +114,7 @@ class Graph:
         assert isinstance(layer.padding, tuple)
         bias = layer.bias if bias is None else bias
         pads = list(layer.padding) * 2
-        return self.linear("Conv", x, layer.weight, bias, pads=pads, group=layer.groups)
+        return self.linear("Conv", x, layer.weight, bias, pads=pads)
 
     def doubling(self, layer: nn.Module, x: str, *, bias: Tensor | None = None) -> str:
         """A transposed convolution of kernel 4 and stride 2."""
@@ -198,16 +198,16 @@ def _r3gan(graph: Graph, network: R3ganGenerator, z: str) -> str:
         if isinstance(change, nn.Conv2d):
             x = graph.conv(change, x)
         x = _r3gan_level(graph, level, graph.resize(x, "linear"))
-    picture = graph.conv(network.to_picture, x)
+    picture = graph.doubling(network.to_picture, x)
     return graph.add("Clip", picture, graph.constant(-torch.ones(())), graph.constant(torch.ones(())))
 
 
 def _r3gan_level(graph: Graph, level: nn.Module, x: str) -> str:
     for block in level.children():
         assert isinstance(block, Block)
-        y = graph.add("LeakyRelu", graph.conv(block.widen, x), alpha=SLOPE)
+        y = graph.add("LeakyRelu", graph.conv(block.narrow, x), alpha=SLOPE)
         y = graph.add("LeakyRelu", graph.conv(block.mix, y), alpha=SLOPE)
-        x = graph.add("Add", x, graph.conv(block.narrow, y))
+        x = graph.add("Add", x, graph.conv(block.widen, y))
     return x
 
 

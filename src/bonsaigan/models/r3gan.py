@@ -1,16 +1,22 @@
 """The two networks of R3GAN (Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline",
 NeurIPS 2024), scaled for small sets and small machines.
 
-Residual networks without any normalisation. A block is a 1x1 convolution that widens, a grouped 3x3
-convolution and a 1x1 convolution that narrows; the last starts at zero, so that a block begins as the
-identity (Zhang et al., "Fixup Initialization", ICLR 2019). Both networks have a grid of 4 cells a side at
-their ends: the generator learns it as a basis, the discriminator reads it with one weight a cell.
+Residual networks without any normalisation. A block is a 1x1 convolution that narrows, a 3x3 convolution and
+a 1x1 convolution that widens again; the last starts at zero, so that a block begins as the identity (Zhang et
+al., "Fixup Initialization", ICLR 2019). Both networks have a grid of 4 cells a side at their ends: the
+generator learns it as a basis, the discriminator reads it with one weight a cell.
+
+differs: the finest blocks work at half the pictures' size, and a 4x4 convolution of stride 2 leads there and
+back. The paper's last step, wide blocks around a grouped convolution, is not taken: on a CPU that convolution
+runs at a tenth of the rate of others, and its second derivative slower still. Both for the sake of pictures
+per minute (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +27,14 @@ from bonsaigan.models.fastgan import count_doublings
 
 NARROWEST = 32
 """Fewest channels of any level."""
-WIDENING = 2
-GROUP_WIDTH = 16
-"""Channels that a grouped convolution sees at once (section 4 of the paper)."""
+NARROWING = 2
+"""How many times fewer channels the 3x3 convolution of a block has."""
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))
 """Keeps the variance through a LeakyReLU of that slope (He et al. 2015)."""
-BLOCKS = 2
+BLOCKS = 1
 """Residual blocks a level."""
+Linear = TypeVar("Linear", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 class R3ganGenerator(nn.Module):
@@ -46,12 +52,12 @@ class R3ganGenerator(nn.Module):
         self.latent, self.size, self.channels = latent, size, channels
         doublings = count_doublings(size)
         grid = (size.height_px >> doublings, size.width_px >> doublings)
-        widths = _widths(width, doublings)
+        widths = _widths(width, doublings - 1)
         self.basis = nn.Parameter(torch.randn(widths[0], *grid))
         self.start = _linear(nn.Linear(latent, widths[0], bias=False), gain=1.0)
         self.levels = nn.ModuleList(_blocks(w) for w in widths)
         self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
-        self.to_picture = _linear(nn.Conv2d(widths[-1], channels, 1), gain=1.0)
+        self.to_picture = _linear(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), gain=1.0)
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one picture for each latent vector.
@@ -83,8 +89,8 @@ class R3ganDiscriminator(nn.Module):
         super().__init__()
         halvings = count_doublings(size)
         grid = (size.height_px >> halvings, size.width_px >> halvings)
-        widths = _widths(width, halvings)[::-1]
-        self.from_picture = _linear(nn.Conv2d(channels, widths[0], 1), gain=1.0)
+        widths = _widths(width, halvings - 1)[::-1]
+        self.from_picture = _linear(nn.Conv2d(channels, widths[0], 4, stride=2, padding=1), gain=1.0)
         self.levels = nn.ModuleList(_blocks(w) for w in widths)
         self.changes = nn.ModuleList(_change(a, b) for a, b in pairwise(widths))
         last = widths[-1]
@@ -100,20 +106,19 @@ class R3ganDiscriminator(nn.Module):
 
 
 class Block(nn.Module):
-    """Widen, mix neighbours within groups, narrow, and add to what came in."""
+    """Narrow, mix neighbours, widen, and add to what came in."""
 
     def __init__(self, channels: int):
         super().__init__()
-        inner = channels * WIDENING
-        self.widen = _linear(nn.Conv2d(channels, inner, 1), gain=GAIN)
-        groups = inner // GROUP_WIDTH
-        self.mix = _linear(nn.Conv2d(inner, inner, 3, padding=1, groups=groups), gain=GAIN)
-        self.narrow = _linear(nn.Conv2d(inner, channels, 1, bias=False), gain=0.0)
+        inner = channels // NARROWING
+        self.narrow = _linear(nn.Conv2d(channels, inner, 1), gain=GAIN)
+        self.mix = _linear(nn.Conv2d(inner, inner, 3, padding=1), gain=GAIN)
+        self.widen = _linear(nn.Conv2d(inner, channels, 1, bias=False), gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.leaky_relu(self.widen(x), SLOPE)
+        y = functional.leaky_relu(self.narrow(x), SLOPE)
         y = functional.leaky_relu(self.mix(y), SLOPE)
-        return x + self.narrow(y)
+        return x + self.widen(y)
 
 
 def halved(x: Tensor) -> Tensor:
@@ -124,10 +129,7 @@ def halved(x: Tensor) -> Tensor:
 
 
 def _widths(width: int, doublings: int) -> list[int]:
-    """Channels of each level from the coarsest, rounded up to what whole groups need."""
-    unit = GROUP_WIDTH // WIDENING
-    halves = (width >> max(0, level - 1) for level in range(doublings + 1))
-    return [max(math.ceil(channels / unit) * unit, NARROWEST) for channels in halves]
+    return [max(width >> max(0, level - 1), NARROWEST) for level in range(doublings + 1)]
 
 
 def _blocks(channels: int) -> nn.Sequential:
@@ -138,9 +140,11 @@ def _change(channels: int, out: int) -> nn.Module:
     return nn.Identity() if channels == out else _linear(nn.Conv2d(channels, out, 1, bias=False), gain=1.0)
 
 
-def _linear(layer: nn.Conv2d | nn.Linear, *, gain: float) -> nn.Conv2d | nn.Linear:
+def _linear(layer: Linear, *, gain: float) -> Linear:
     """Initial values: N(0, gain² / fan-in) (He et al. 2015), bias 0."""
     fan_in = layer.weight[0].numel()
+    if isinstance(layer, nn.ConvTranspose2d):  # a pixel sees every second cell of the kernel each way
+        fan_in = layer.weight[:, 0, ::2, ::2].numel()
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(fan_in))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

@@ -179,11 +179,11 @@ def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
 
 def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
     return Defaults(
-        batch=16,
-        network=NetworkConfig(latent=64, width=256, discriminator_width=256),
+        batch=8,
+        network=NetworkConfig(latent=64, width=128, discriminator_width=128),
         optimizer=OptimizerConfig(
-            generator_lr=2e-4,
-            discriminator_lr=2e-4,
+            generator_lr=1e-3,
+            discriminator_lr=1e-3,
             beta1=0.0,
             first_beta2=0.9,
             beta2=0.99,
@@ -191,7 +191,7 @@ def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
         ),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
-        penalty=PenaltyConfig(gamma=1.0, final_share=0.1),
+        penalty=PenaltyConfig(gamma=5.0, final_share=0.1),
     )
 
 
