@@ -300,12 +300,18 @@ def _dry_run(console: Console, plan: Plan, device: str) -> None:
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
     step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
     console.print_json(plan.config.to_json(), ensure_ascii=True)
-    budget = plan.config.budget
-    step_nimg = round(plan.config.batch * find(plan.config.recipe).real_share)
+    budget, recipe = plan.config.budget, find(plan.config.recipe)
+    step_nimg = round(plan.config.batch * recipe.real_share)
     if budget.minutes is not None:
-        console.print(
-            f"{step_sec:.3f} s a step: about {budget.minutes * 60 / step_sec:.0f} steps in {budget}"
+        steps = budget.minutes * 60 / step_sec
+        console.print(f"{step_sec:.3f} s a step: about {steps:.0f} steps in {budget}", highlight=False)
+    else:
+        steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / step_nimg
+        minutes = steps * step_sec / 60
+        console.print(f"{step_sec:.3f} s a step: {budget} take about {minutes:.1f} minutes", highlight=False)
+    if recipe.milestones:
+        when = ", ".join(
+            f"{what} after {steps:,} steps ({steps * step_sec / 60:.1f} minutes here)"
+            for steps, what in recipe.milestones
         )
-        return
-    steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / step_nimg
-    console.print(f"{step_sec:.3f} s a step: {budget} take about {steps * step_sec / 60:.1f} minutes")
+        console.print(f"128 photographs at 64 px were {when}; larger pictures take more", highlight=False)

@@ -81,6 +81,9 @@ class Recipe:
     """How the pictures are fitted unless `--fit` says otherwise."""
     mixed_precision: bool = True
     """Whether `--precision auto` may choose less than float32."""
+    milestones: tuple[tuple[int, str], ...] = ()
+    """Steps after which pictures learnt from 128 photographs at 64 pixels were what: recognisable is a KID
+    x1000 of at most 100, good of at most 30 (benchmarks/results/time_to_quality-bonsai.json)."""
 
     def generator(self, config: TrainConfig) -> nn.Module:
         """Build the generator with fresh weights."""
@@ -221,6 +224,7 @@ RECIPES = {
             optimizer=_adam,
             share_fakes=True,
             split_view=True,
+            milestones=((300, "recognisable"), (1000, "good")),
         ),
         Recipe(
             name="r3gan",
