@@ -247,7 +247,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for contender in dict.fromkeys(row["contender"] for row in rows):
+    shown = [row["contender"] for row in rows if "(" not in row["contender"]]  # by what a method itself shows
+    for contender in dict.fromkeys(shown):
         middle = [m for m in medians(rows) if m["contender"] == contender]
         minutes = [m["at_sec"] / 60 for m in middle]
         (line,) = axes.plot(minutes, [m["kid_x1000"] for m in middle], label=contender, marker="o", ms=4)
