@@ -7,7 +7,7 @@ WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 .PHONY: demo test check test-all docs clean
 
 demo: $(VENV)/.installed  ## train on the embedded pictures and draw new ones
-	$(BIN)/bonsaigan train demo:bonsai --minutes 5 --run demo
+	$(BIN)/bonsaigan train demo:bonsai --minutes 5 --run demo --resume
 	$(BIN)/bonsaigan generate demo
 
 test: $(VENV)/.installed-test  ## the quick tests

@@ -41,7 +41,8 @@ DataArgument = Annotated[
 ]
 SizeOption = Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")]
 FitOption = Annotated[
-    str | None, typer.Option(help="crop, pad or squash pictures to the size. [default: crop]")
+    str | None,
+    typer.Option(help="crop, pad or squash pictures to the size. [default: the recipe's, mostly crop]"),
 ]
 MinutesOption = Annotated[float | None, typer.Option(help="Budget in minutes of training. [default: 10]")]
 KimgOption = Annotated[float | None, typer.Option(help="Budget in thousands of pictures shown.")]
@@ -90,9 +91,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run if it is there already.")
     ] = False,
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
-    accumulate: Annotated[
-        int, typer.Option(help="Passes that a batch is taken in: less memory, the same gradients.")
-    ] = 1,
+    accumulate: Annotated[int, typer.Option(help="Passes that a batch is taken in, for less memory.")] = 1,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's]")] = None,
     width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
     init: Annotated[

@@ -202,7 +202,8 @@ class TrainConfig:
     ema_kimg: float = 0.0
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
     accumulate: int = 1
-    """Passes that each process takes its part of a batch in: less memory, the same gradients."""
+    """Passes that each process takes its part of a batch in: less memory; without batch norm the same
+    gradients."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
     init: str | None = None

@@ -270,7 +270,7 @@ def load(run: str | Path | None = None, *, latest: bool = False, device: str = "
 
     Args:
         run: a run's folder, its name under `runs/`, a folder with a generator (a run's or an export's),
-            `hf:OWNER/NAME` on the Hugging Face hub, or None for the newest run.
+            `hf:OWNER/NAME` on the Hugging Face hub, `starter:bonsai`, or None for the newest run.
         latest: the latest weights instead of the best.
         device: where to draw.
 

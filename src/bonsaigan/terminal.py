@@ -20,7 +20,7 @@ RunArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN]",
-        help="A run's folder, its name under runs/, hf:OWNER/NAME, or nothing for the newest.",
+        help="A run's folder, its name under runs/, hf:OWNER/NAME, starter:bonsai, or nothing: the newest.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]

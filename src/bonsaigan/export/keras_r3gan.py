@@ -26,7 +26,8 @@ def build_r3gan(network: R3ganGenerator) -> Any:
         x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"double_{number}")(x)
         x = _level(level, x, f"level_{number}")
     last = network.to_picture
-    return keras.Model(z, doubling(last.weight, last.bias, x, "to_picture"), name="generator")
+    picture = keras.ops.clip(doubling(last.weight, last.bias, x, "to_picture"), -1.0, 1.0)
+    return keras.Model(z, picture, name="generator")
 
 
 def _level(level: nn.Module, x: Any, name: str) -> Any:

