@@ -33,6 +33,10 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "demo:bonsai", "--fit", "bend"], "--fit 'bend'"),
         (["train", "demo:bonsai", "--device", "cuda9"], "--device 'cuda9'"),
         (["train", "demo:bonsai", "--batch", "1"], "--batch 1"),
+        (["train", "demo:bonsai:8", "--batch", "8", "--accumulate", "3"], "--batch 8: --accumulate 3"),
+        (["train", "demo:bonsai:8", "--patience", "3", "--no-evaluate"], "--patience 3"),
+        (["train", "demo:bonsai:8", "--resume"], "--run NAME"),
+        (["train", "demo:bonsai:8", "--steps", "1", "--run", ""], "--run ''"),
         (["generate", "no-such-run"], "no-such-run"),
         (["resume"], "no runs"),
         (["report"], "no runs"),
@@ -49,10 +53,10 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp
 
 
 def test_what_cannot_be_written_is_one_line_too(tmp_path: Path) -> None:
-    (tmp_path / "bonsai").touch()  # where the report of the starter goes
+    (tmp_path / "generator-bonsai").touch()  # where the report of the starter goes
     result = run("report", "starter:bonsai", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.splitlines() == ["bonsaigan: bonsai: File exists"]
+    assert result.stderr.splitlines() == ["bonsaigan: generator-bonsai: File exists"]
 
 
 def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:

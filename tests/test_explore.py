@@ -138,6 +138,8 @@ def test_films_come_back_with_every_frame(kind: str, channels: int, tmp_path: Pa
 def test_a_film_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"\.mp4, \.gif, \.webp"):
         save_film(tmp_path / "film.avi", np.zeros((2, 32, 32, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"--fps 51: must be above 0 up to 50 for a \.gif"):
+        save_film(tmp_path / "film.gif", np.zeros((2, 32, 32, 3), np.uint8), fps=51)
     (tmp_path / "file").touch()
     for name in ("a.gif", "a.mp4"):
         with pytest.raises(ConfigError, match="cannot write"):
@@ -149,8 +151,9 @@ def test_a_time_lapse_begins_with_the_first_grid_and_ends_with_the_last(tmp_path
         cells = np.full((4, 32, 32, 3), step, np.uint8)
         plots.save_grid(tmp_path / runs.SAMPLES_DIR / f"{step:06d}.png", cells, columns=2)
     plots.save_png(tmp_path / runs.SAMPLES_DIR / "summary-000010.png", np.zeros((9, 9, 3), np.uint8))
-    frames = timelapse(tmp_path, seconds=2.0, fps=20)
-    assert frames.shape == (40, 66, 66, 3)
+    film = timelapse(tmp_path, seconds=2.0, fps=20)
+    frames = np.stack(list(film))
+    assert frames.shape == (40, 66, 66, 3) == (len(film), *frames.shape[1:])
     shown = frames[:, 0, 0, 0]
     assert (shown[0], shown[-1]) == (5, 200)
     assert np.all(np.diff(shown.astype(int)) >= 0)

@@ -105,8 +105,10 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
     ):
         done = CliRunner().invoke(cli.app, command)
         assert done.exit_code == 0, done.output
-    assert (tmp_path / "bonsai/directions.png").is_file()
-    assert [path.name for path in (tmp_path / "bonsai/generated").iterdir()] == ["grid-seed000000-n3.png"]
+    assert (tmp_path / "generator-bonsai/directions.png").is_file()
+    assert [path.name for path in (tmp_path / "generator-bonsai/generated").iterdir()] == [
+        "grid-seed000000-n3.png"
+    ]
     assert sorted(folder.iterdir()) == before
     pictures = load("starter:bonsai").images(load("starter:bonsai").latents(range(8)))
     assert pictures.std(axis=0).mean() > 20

@@ -59,9 +59,9 @@ def main() -> None:
     except BonsaiganError as error:
         _refuse(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        _refuse(f"{error.filename}: {error.strerror}")
+        _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     except SystemExit as end:
         if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
             print("bonsaigan: stopped", file=sys.stderr)
@@ -119,6 +119,8 @@ def train(
     from bonsaigan.training import session
 
     console = make_console()
+    if resume and run is None:
+        raise ConfigError("--resume: give --run NAME, so that it is known which run to go on with")
     if resume and run is not None and session.is_begun(run):
         _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
         return

@@ -102,12 +102,12 @@ def invert(
     from bonsaigan.plots import save_grid
 
     folder = runs.find_run(run)
+    target = _png(out or runs.output_folder(run, folder) / f"inverted-{image.stem}.png")
     generator = _load(folder, latest=latest, device=device)
     with progress_bar(make_console(), "steps") as progress:
         found = generator.invert(image, steps=steps, progress=progress)
     near = generator.images(generator.latents([found.seed]))[0]
-    target = _png(out or runs.output_folder(run, folder) / f"inverted-{image.stem}.png")
-    _write(lambda: save_grid(target, np.stack([found.target, near, found.picture]), columns=3))
+    _write(target, lambda: save_grid(target, np.stack([found.target, near, found.picture]), columns=3))
     say(found.verdict)
     say(f"target, nearest seed, find: {target}")
 
@@ -129,13 +129,13 @@ def directions(
     from bonsaigan.plots import save_grid
 
     folder = runs.find_run(run)
+    target = _png(out or runs.output_folder(run, folder) / "directions.png")
     generator = _load(folder, latest=latest, device=device)
     found = generator.directions(k)
     z = generator.latents([seed])
     amounts = range(-3, 4)
     cells = [generator.images(found.move(z, {i: float(a)}))[0] for i in range(k) for a in amounts]
-    target = _png(out or runs.output_folder(run, folder) / "directions.png")
-    _write(lambda: save_grid(target, np.stack(cells), columns=len(amounts)))
+    _write(target, lambda: save_grid(target, np.stack(cells), columns=len(amounts)))
     for place, (name, change) in enumerate(zip(found.names, found.changes)):
         say(f"{place}  {name:16} {change:.3f}")
     say(f"pictures, a row for each: {target}")
@@ -161,7 +161,7 @@ def mix(
     generator = _load(folder, latest=latest, device=device)
     picture = generator.mix(shape, style, levels=None if levels is None else _numbers(levels, "--levels"))
     target = _png(out or runs.output_folder(run, folder) / f"mix-{shape}-{style}.png")
-    _write(lambda: save_png(target, picture))
+    _write(target, lambda: save_png(target, picture))
     say(str(target))
 
 
@@ -215,8 +215,8 @@ def _png(path: Path) -> Path:
     return path
 
 
-def _write(save: Callable[[], None]) -> None:
+def _write(target: Path, save: Callable[[], None]) -> None:
     try:
         save()
     except OSError as error:
-        raise ConfigError(f"--out {str(error.filename)!r}: cannot write there: {error.strerror}") from None
+        raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -31,8 +32,8 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
                 found = appraise(folder, real, count=COUNT, device=device)
         except KeyboardInterrupt:
             _say(console, f"not scored: stopped; score it with: bonsaigan evaluate {runs.typed(folder)}")
-        except BonsaiganError as error:
-            _say(console, f"not scored: {error}")
+        except (BonsaiganError, torch.OutOfMemoryError) as error:
+            _say(console, f"not scored: {str(error).splitlines()[0]}")
         else:
             _say(console, found.scores.verdict)
             _say(console, found.copies.verdict)

@@ -222,6 +222,8 @@ class TrainConfig:
         for name in self.augment:
             _check_choice("augment", name, AUGMENTATION_NAMES)
         _check_range("--patience", self.patience, 0, 10**6)
+        if self.patience and not self.evaluate:
+            raise ConfigError(f"--patience {self.patience}: counts scores, and --no-evaluate makes none")
         _check_range("ema_kimg", self.ema_kimg, 0.0, 1e6)
         if self.channels not in MODES:
             raise ConfigError(f"channels {self.channels}: expected one of {sorted(MODES)}")

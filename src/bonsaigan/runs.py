@@ -72,7 +72,8 @@ def is_address(run: str | Path | None) -> bool:
 
 def output_folder(run: str | None, folder: Path) -> Path:
     """Where to write what is made of a run: its folder, or for one that is not the user's a folder here."""
-    return Path(str(run).rpartition(":")[2].rpartition("/")[2]) if is_address(run) else folder
+    # Not the bare name: a folder of that name may hold someone's photographs.
+    return Path(f"generator-{str(run).rpartition(':')[2].rpartition('/')[2]}") if is_address(run) else folder
 
 
 def _starter(name: str) -> Path:
@@ -80,6 +81,17 @@ def _starter(name: str) -> Path:
     if name not in known:
         raise RunError(f"{STARTER_PREFIX}{name}: no such starter; choose one of {', '.join(known)}")
     return STARTERS_DIR / name
+
+
+def named(name: str, *, runs_dir: Path = RUNS_DIR) -> Path:
+    """The folder of a run of that name: one under `runs/`, or a path if it looks like one.
+
+    Raises:
+        RunError: it is not a name that a run can have.
+    """
+    if name.strip() in ("", ".", ".."):
+        raise RunError(f"--run {name!r}: not a name that a folder can have")
+    return Path(name) if os.sep in name else runs_dir / name
 
 
 def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR) -> Path:
@@ -91,11 +103,13 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
     try:
         if name is None:
             return _next_folder(runs_dir, source_name)
-        folder = Path(name) if os.sep in name else runs_dir / name
+        folder = named(name, runs_dir=runs_dir)
         if (folder / CONFIG_FILE).exists():
             raise RunError(
                 f"--run {name!r} exists; go on with: bonsaigan resume {name}, or choose another name"
             )
+        if (folder / GENERATOR_FILE).exists():
+            raise RunError(f"--run {name!r} exists: a generator that was imported; choose another name")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"--run {name or source_name!r}: cannot make the folder: {error.strerror}") from None

@@ -92,7 +92,7 @@ def find_directions(generator: Generator, k: int) -> Directions:
     latent = generator.spec.network.latent
     if not 1 <= k <= max(1, latent // 2):
         raise ConfigError(
-            f"{k} directions: must be from 1 up to {max(1, latent // 2)}, half the latent's length"
+            f"-k {k} directions: must be from 1 up to {max(1, latent // 2)}, half the latent's length"
         )
     z = generator.latents(range(SAMPLES))
     vectors = principal_directions(z, features(generator, z), count=min(latent, 2 * k))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from bonsaigan.errors import ConfigError
 from bonsaigan.evaluation.embedding import to_rgb
 
 FPS = 24.0
+GIF_FPS_MAX = 50
+"""Browsers take shorter frames for a mistake, and show them for a tenth of a second."""
 FORMATS = (".mp4", ".gif", ".webp")
 SHORTEST_PX = {".mp4": 256, ".gif": 128, ".webp": 128}
 """Smaller films are enlarged by a whole number until the shorter side has so many pixels."""
@@ -26,13 +30,13 @@ def check_film(path: Path) -> None:
         raise ConfigError(f"--out {str(path)!r}: a film's name ends in {', '.join(FORMATS)}")
 
 
-def save_film(path: Path, frames: np.ndarray, *, fps: float = FPS) -> Path:
+def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> Path:
     """Write a film that repeats for ever where the format knows that; replaced atomically.
 
     Args:
         path: ends in .mp4, .gif or .webp.
-        frames: uint8 (N, H, W, C); transparent ones are laid over white.
-        fps: frames a second, above 0 and up to 60.
+        frames: uint8 (H, W, C) each, all of a size; transparent ones are laid over white.
+        fps: frames a second, above 0 and up to 60; of a .gif up to 50, in whole hundredths of a second.
 
     Returns:
         The path.
@@ -41,17 +45,18 @@ def save_film(path: Path, frames: np.ndarray, *, fps: float = FPS) -> Path:
         ConfigError: another ending, another rate, or the file cannot be written.
     """
     check_film(path)
-    if not 0 < fps <= 60:
-        raise ConfigError(f"--fps {fps:g}: must be above 0 up to 60")
     kind = path.suffix.lower()
-    shown = _enlarged(to_rgb(frames), SHORTEST_PX[kind])
+    highest = GIF_FPS_MAX if kind == ".gif" else 60
+    if not 0 < fps <= highest:
+        raise ConfigError(f"--fps {fps:g}: must be above 0 up to {highest} for a {kind} film")
+    shown = (_enlarged(to_rgb(frame[None])[0], SHORTEST_PX[kind]) for frame in frames)
     fresh = path.with_name(f".{path.stem}.writing{kind}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == ".mp4":
             _write_mp4(fresh, shown, fps)
         else:
-            _write_animation(fresh, shown, fps)
+            _write_animation(fresh, shown, round(100 / fps) * 10 if kind == ".gif" else 1000 / fps)
         fresh.replace(path)
     except OSError as error:
         raise ConfigError(f"--out {str(path)!r}: cannot write there: {error.strerror or error}") from None
@@ -61,17 +66,19 @@ def save_film(path: Path, frames: np.ndarray, *, fps: float = FPS) -> Path:
     return path
 
 
-def _write_animation(path: Path, frames: np.ndarray, fps: float) -> None:
+def _write_animation(path: Path, frames: Iterator[np.ndarray], duration_msec: float) -> None:
     from PIL import Image
 
-    first, *rest = (Image.fromarray(frame) for frame in frames)
-    first.save(path, save_all=True, append_images=rest, duration=1000 / fps, loop=0, quality=80)
+    pictures = (Image.fromarray(frame) for frame in frames)
+    first = next(pictures)
+    first.save(path, save_all=True, append_images=pictures, duration=duration_msec, loop=0, quality=80)
 
 
-def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
     import imageio_ffmpeg
 
-    height, width = frames.shape[1:3]
+    first = next(frames)
+    height, width = first.shape[:2]
     # Players want even sides and 4:2:0; "faststart" lets a browser begin before the end has come.
     writer = imageio_ffmpeg.write_frames(
         str(path),
@@ -84,18 +91,18 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
         ffmpeg_log_level="error",
     )
     writer.send(None)
-    for frame in frames:
+    for frame in itertools.chain([first], frames):
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         writer.send(np.ascontiguousarray(even))
     writer.close()
 
 
-def _enlarged(frames: np.ndarray, shortest_px: int) -> np.ndarray:
+def _enlarged(frame: np.ndarray, shortest_px: int) -> np.ndarray:
     from PIL import Image
 
-    height, width = frames.shape[1:3]
+    height, width = frame.shape[:2]
     factor = -(-shortest_px // min(height, width))
     if factor <= 1:
-        return frames
+        return frame
     size = (width * factor, height * factor)
-    return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BICUBIC)) for f in frames])
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +14,55 @@ from bonsaigan.evaluation.embedding import to_rgb
 from bonsaigan.report.images import read_picture, sample_grids
 
 FADE_FRAMES = 6
-"""Frames in which a moment becomes the next."""
+"""Frames in which a moment becomes the next, at most; half of a moment's time where that is shorter."""
 
 
-def timelapse(folder: Path, *, seconds: float, fps: float) -> np.ndarray:
-    """Frames of a run's training, from its first grid of samples to its last.
+class Timelapse:
+    """Frames of a run's training, uint8 (H, W, 3) each; read while they are walked through, two at a time."""
+
+    def __init__(self, grids: Sequence[Path], count: int):
+        self.grids, self.count = grids, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        places = [n * len(self.grids) / self.count for n in range(self.count)]
+        fade = min(0.5, FADE_FRAMES * len(self.grids) / self.count)
+        now, pair = -1, (Image.new("RGB", (1, 1)),) * 2
+        for place in places:
+            if int(place) != now:
+                now = int(place)
+                pair = _read(self.grids[now]), _read(self.grids[min(now + 1, len(self.grids) - 1)])
+            share = max(0.0, (place - now - 1 + fade) / fade)
+            yield np.asarray(Image.blend(*pair, share))
+
+
+def timelapse(folder: Path, *, seconds: float, fps: float) -> Timelapse:
+    """A run's training, from its first grid of samples to its last.
 
     Args:
         folder: the run.
-        seconds: length of the film; every grid is shown equally long, the last one twice.
+        seconds: length of the film; every grid is shown equally long.
         fps: frames a second.
-
-    Returns:
-        uint8 (N, H, W, 3).
 
     Raises:
         RunError: the run kept no grids.
     """
     grids = [
-        p for _, path in sample_grids(folder / runs.SAMPLES_DIR) if (p := read_picture(path)) is not None
+        (path, picture.shape)
+        for _, path in sample_grids(folder / runs.SAMPLES_DIR)
+        if (picture := read_picture(path)) is not None
     ]
-    # The last size counts: whatever else lies there is no moment of this run.
-    shown = [to_rgb(p[None])[0] for p in grids if p.shape == grids[-1].shape]
-    if not shown:
+    if not grids:
         raise RunError(f"{folder / runs.SAMPLES_DIR}: no grids there to make a film of")
-    each = max(1, round(seconds * fps / (len(shown) + 1)))
-    fade = min(FADE_FRAMES, each // 2)
-    frames: list[np.ndarray] = []
-    for now, then in zip(shown, [*shown[1:], shown[-1]]):
-        frames += [now] * (each - fade)
-        frames += [_between(now, then, (n + 1) / (fade + 1)) for n in range(fade)]
-    return np.stack([*frames, *[shown[-1]] * each])
+    # The last size counts: whatever else lies there is no moment of this run.
+    shown = [path for path, shape in grids if shape == grids[-1][1]]
+    return Timelapse(shown, max(round(seconds * fps), 2))
 
 
-def _between(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-    return np.asarray(Image.blend(Image.fromarray(a), Image.fromarray(b), share))
+def _read(path: Path) -> Image.Image:
+    picture = read_picture(path)
+    if picture is None:
+        raise RunError(f"{path}: it changed while the film was made")
+    return Image.fromarray(to_rgb(picture[None])[0])

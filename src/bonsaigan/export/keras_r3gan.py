@@ -26,8 +26,15 @@ def build_r3gan(network: R3ganGenerator) -> Any:
         x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"double_{number}")(x)
         x = _level(level, x, f"level_{number}")
     last = network.to_picture
-    picture = keras.ops.clip(doubling(last.weight, last.bias, x, "to_picture"), -1.0, 1.0)
-    return keras.Model(z, picture, name="generator")
+    x = doubling(last.weight, last.bias, x, "to_picture")
+    # Cut to [-1, 1] by layers that every Keras 3 knows.
+    for layer in (
+        keras.layers.Rescaling(1.0, offset=1.0, name="from_0"),
+        keras.layers.ReLU(max_value=2.0, name="up_to_2"),
+        keras.layers.Rescaling(1.0, offset=-1.0, name="from_minus_1"),
+    ):
+        x = layer(x)
+    return keras.Model(z, x, name="generator")
 
 
 def _level(level: nn.Module, x: Any, name: str) -> Any:

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -333,6 +333,8 @@ class Explorer:
             now.state = "ready"
         except BonsaiganError as error:
             now.state = str(error)
+        except Exception as error:  # whatever it is, the page must not wait for ever
+            now.state = f"{type(error).__name__}: {error}"
 
     def _search(self, twin: Twin, image: bytes, moment: str) -> None:
         def told(done: int, total: int | None) -> None:
@@ -350,6 +352,8 @@ class Explorer:
             }
         except BonsaiganError as error:
             twin.error = str(error)
+        except Exception as error:  # whatever it is, the page must not wait for ever
+            twin.error = f"{type(error).__name__}: {error}"
 
 
 class Kept(Generic[T]):
@@ -404,8 +408,8 @@ def to_png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def to_film(frames: np.ndarray, kind: str, *, fps: float = FPS) -> bytes:
-    """uint8 (N, H, W, C) as the bytes of a film."""
+def to_film(frames: Iterable[np.ndarray], kind: str, *, fps: float = FPS) -> bytes:
+    """Frames uint8 (H, W, C) as the bytes of a film."""
     with tempfile.TemporaryDirectory() as place:
         return save_film(Path(place) / f"film.{kind}", frames, fps=fps).read_bytes()
 

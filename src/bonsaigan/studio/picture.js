@@ -8,7 +8,7 @@ import {
 const dialog = byId("open");
 let directions = null;
 let directionsOf = "";
-let wanted = "";
+let wanted = { url: "", point: "" };
 let shown = "";
 let busy = false;
 
@@ -16,29 +16,29 @@ let busy = false;
 
 // Asks for the newest wish only, so that the picture never falls behind the hand.
 async function follow(point, quick = false) {
-  wanted = pictureUrl(point, quick ? { quick: 1 } : {});
+  wanted = { url: pictureUrl(point, quick ? { quick: 1 } : {}), point };
   if (busy) return;
   busy = true;
-  while (shown !== wanted) {
-    const url = wanted;
-    const image = new Image();
-    image.src = url;
-    try {
-      await image.decode();
-    } catch {
-      if (url === wanted) {
-        const answer = await fetch(url);
-        if (!answer.ok) toast((await answer.json().catch(() => ({}))).error ?? "It cannot be drawn.");
-        break;
+  try {
+    while (shown !== wanted.url) {
+      const wish = wanted;
+      const image = new Image();
+      image.src = wish.url;
+      try {
+        await image.decode();
+      } catch {
+        if (wish === wanted) await ask(wish.url).catch((error) => toast(error.message));
+        if (wish === wanted) break;
+        continue;
       }
-      continue;
+      image.alt = title(wish.point);
+      image.dataset.url = wish.url;
+      byId("big").replaceChildren(image);
+      shown = wish.url;
     }
-    image.alt = title(point);
-    image.dataset.url = url;
-    byId("big").replaceChildren(image);
-    shown = url;
+  } finally {
+    busy = false;
   }
-  busy = false;
 }
 
 function show() {

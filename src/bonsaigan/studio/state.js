@@ -118,17 +118,18 @@ export function title(text) {
 
 export const isFavourite = (point) => run.favourites.includes(point);
 
-export async function keep(points) {
-  try {
-    run.favourites = await ask("/api/favourites", {
-      method: "PUT",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(points),
-    });
-  } catch (error) {
-    toast(error.message);
-  }
+let saving = Promise.resolve();
+export function keep(points) {
+  const before = run.favourites;
+  run.favourites = points; // at once, for the next wish may come before the answer; requests go in order
   tell(state);
+  const request = { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(points) };
+  saving = saving.then(() => ask("/api/favourites", request)).catch((error) => {
+    if (run.favourites === points) run.favourites = before;
+    toast(error.message);
+    tell(state);
+  });
+  return saving;
 }
 
 export function toggleFavourite(point) {

@@ -195,6 +195,7 @@ async function findTwin(file) {
       await new Promise((done) => setTimeout(done, 300));
     }
   } catch (error) {
+    if (mine !== search) return;
     byId("twin-progress").hidden = true;
     byId("twin-said").textContent = error.message;
   }

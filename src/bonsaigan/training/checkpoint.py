@@ -55,7 +55,7 @@ class Progress:
     """For `--patience`."""
     loss_scale: float | None = None
     """What losses are multiplied with in half precision, so that no gradient becomes 0 or infinite."""
-    loss_scale_steps: int = 0
+    loss_scale_steps: int | None = None
     """Steps since it was last changed."""
 
     def __post_init__(self) -> None:
@@ -85,7 +85,8 @@ def save(folder: Path, *, tensors: Mapping[str, Tensor], progress: Progress) -> 
         CheckpointError: the disk is full or not writable; the old state is untouched.
     """
     data = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    state = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "progress": vars(progress)}
+    known = {name: value for name, value in vars(progress).items() if value is not None}
+    state = {"format": FORMAT, "sha256": hashlib.sha256(data).hexdigest(), "progress": known}
     fresh, previous = _sibling(folder, "writing"), _sibling(folder, "previous")
     try:
         shutil.rmtree(fresh, ignore_errors=True)

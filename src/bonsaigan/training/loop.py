@@ -23,7 +23,7 @@ from bonsaigan import processes
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray
-from bonsaigan.errors import ConfigError, TrainingError
+from bonsaigan.errors import TrainingError
 from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
 from bonsaigan.training.augment import augment
@@ -75,7 +75,7 @@ class Trainer:
         self.progress = Progress()
         self.gamma = config.penalty.gamma
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.real_batch, self.fake_batch = _own_batches(config, self.recipe)
+        self.real_batch, self.fake_batch = self.recipe.own_batches(config)
 
     # -----------------------------------------------------------------------------------------------------
     # One step: the discriminator learns to tell real from generated, then the generator learns to be taken
@@ -364,18 +364,6 @@ def share_taken_for_real(logits: Sequence[Tensor]) -> float:
     """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
     mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
     return (mean > 0).float().mean().item()
-
-
-def _own_batches(config: TrainConfig, recipe: Recipe) -> tuple[int, int]:
-    """One pass's part, in this process, of a step's real pictures, and of the generator's turn."""
-    parts, real = processes.count() * config.accumulate, round(config.batch * recipe.real_share)
-    if real % parts or config.batch % parts:
-        passes = f" in --accumulate {config.accumulate} passes" if config.accumulate > 1 else ""
-        raise ConfigError(
-            f"--batch {config.batch}: {processes.count()} processes cannot share it evenly{passes}; take a "
-            f"multiple of {round(parts / recipe.real_share)}"
-        )
-    return real // parts, config.batch // parts
 
 
 def _between(first: float, last: float, share: float) -> float:

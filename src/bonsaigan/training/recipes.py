@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bonsaigan import processes
 from bonsaigan.config import (
     Budget,
     DataConfig,
@@ -69,7 +70,7 @@ class Recipe:
     real_share: float = 1.0
     """Real pictures in a step's batch; the discriminator sees as many generated ones."""
     share_fakes: bool = False
-    """Both players see the same generated pictures, so that they are drawn once a step."""
+    """Both players see the same generated pictures; a batch taken in one pass draws them once a step."""
     split_view: bool = False
     """The discriminator has a frozen `view` whose result both players can share."""
     judge_apart: bool = False
@@ -99,6 +100,22 @@ class Recipe:
             size=config.data.size,
             channels=config.channels,
         )
+
+    def own_batches(self, config: TrainConfig) -> tuple[int, int]:
+        """One pass's part, in this process, of a step's real pictures, and of the generator's turn.
+
+        Raises:
+            ConfigError: the batch does not fall into parts of the same size.
+        """
+        parts, real = processes.count() * config.accumulate, round(config.batch * self.real_share)
+        if real % parts or config.batch % parts:
+            several = [f"{processes.count()} processes"] if processes.count() > 1 else []
+            several += [f"--accumulate {config.accumulate}"] if config.accumulate > 1 else []
+            raise ConfigError(
+                f"--batch {config.batch}: {' with '.join(several)} cannot share it evenly; take a multiple "
+                f"of {round(parts / self.real_share)}"
+            )
+        return real // parts, config.batch // parts
 
     def view(self, discriminator: nn.Module, images: Tensor) -> list[Tensor]:
         """What the discriminator's trained part sees of pictures (B, C, H, W)."""

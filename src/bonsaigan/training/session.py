@@ -16,11 +16,20 @@ import torch
 from rich.console import Console
 
 from bonsaigan import processes, runs
-from bonsaigan.config import Budget, DataConfig, Device, Fit, Precision, Size, TrainConfig, read_json
+from bonsaigan.config import (
+    Budget,
+    DataConfig,
+    Device,
+    Fit,
+    Precision,
+    Size,
+    TrainConfig,
+    read_json,
+)
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.selection import PictureArray, Selection
 from bonsaigan.data.sources import open_source
-from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
@@ -127,16 +136,19 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     )
     processes.join()
     budget, device = _budget(wishes), choose_device(wishes.device)
+    init = None if wishes.init is None else runs.find_run(wishes.init)
+    precision = choose_precision(wishes.precision, device, allowed=recipe.mixed_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
     optimizer, network = defaults.optimizer, defaults.network
     if wishes.lr is not None:
         optimizer = dataclasses.replace(optimizer, generator_lr=wishes.lr, discriminator_lr=wishes.lr)
-    init = None if wishes.init is None else runs.find_run(wishes.init)
     if init is not None:
         network = runs.read_config(init).network
     if wishes.width is not None:
         network = dataclasses.replace(network, width=wishes.width)
+    # A penalty's own gradients are not scaled against float16's narrow range: only if asked for.
+    unscaled = wishes.precision == "auto" and precision == "fp16" and defaults.penalty.gamma > 0
     config = TrainConfig(
         recipe=recipe.name,
         data=data_config,
@@ -149,7 +161,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         accumulate=wishes.accumulate,
-        precision=choose_precision(wishes.precision, device, allowed=recipe.mixed_precision),
+        precision="fp32" if unscaled else precision,
         init=None if init is None else str(init),
         seed=wishes.seed,
         evaluate=wishes.evaluate,
@@ -157,13 +169,18 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     )
     if init is not None:
         _check_init(config, init)
+    recipe.own_batches(config)
     return Plan(config=config, prepared=prepared, source_name=str(prepared.manifest["name"]))
 
 
 def is_begun(run: str) -> bool:
-    """Whether there is a run of that name to go on with."""
+    """Whether there is a run of that name to go on with.
+
+    Raises:
+        RunError: it is not a name that a run can have.
+    """
     processes.join()
-    return processes.from_first((runs.RUNS_DIR / run / runs.CONFIG_FILE).is_file())
+    return processes.from_first((runs.named(run) / runs.CONFIG_FILE).is_file())
 
 
 def start(
@@ -267,8 +284,12 @@ def choose_device(wish: Device) -> torch.device:
 
 def _own(device: torch.device) -> torch.device:
     # Each process of a machine takes a GPU of its own.
-    several = device.type == "cuda" and processes.count() > 1
-    return torch.device("cuda", processes.local_rank()) if several else device
+    if device.type != "cuda" or processes.count() == 1:
+        return device
+    if processes.local_rank() >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise ConfigError(f"process {processes.local_rank()} of this machine has no GPU: there are {there}")
+    return torch.device("cuda", processes.local_rank())
 
 
 def choose_precision(
@@ -358,6 +379,11 @@ def _train(
     try:
         monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
         fit(config, pictures, folder, monitor, device=where)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try more "
+            f"passes, or a smaller batch or --size ({str(error).splitlines()[0]:.80})"
+        ) from None
     except OSError as error:  # samples, lines and logs: what must not be lost has its own errors
         said = error.strerror or str(error)
         raise RunError(f"cannot write into {folder}: {said}; what was saved before is kept") from None
