@@ -179,7 +179,9 @@ class Generator:
         stops = seeds if isinstance(seeds, Tensor) else self.latents(seeds, truncation=truncation)
         cells = columns * rows
         if len(stops) % cells:
-            raise ConfigError(f"{len(stops)} stops for {cells} cells: each cell needs as many as the others")
+            raise ConfigError(
+                f"{len(stops)} stops for {cells} cells (--grid): each cell needs as many as the others"
+            )
         return walk(self, stops.view(cells, -1, stops.shape[1]), frames=frames, columns=columns)
 
     def directions(self, k: int = 8) -> Directions:

@@ -88,9 +88,11 @@ def walk(generator: Generator, stops: Tensor, *, frames: int, columns: int = 1) 
     """
     cells, count = stops.shape[:2]
     if count < 2:
-        raise ConfigError(f"{count} stop: a walk needs two or more different ones")
+        raise ConfigError(f"{count} stop: a walk needs two or more different ones (--seeds, --stops)")
     if frames < 2 * count:
-        raise ConfigError(f"{frames} frames for {count} stops: a walk needs at least two frames a stop")
+        raise ConfigError(
+            f"{frames} frames for {count} stops: a walk needs at least two frames a stop (--seconds, --fps)"
+        )
     walks = [_even_walk(generator, one, frames) for one in stops]
     pictures = np.stack([pictures for pictures, *_ in walks], axis=1)
     grids = pictures[:, 0] if cells == 1 else np.stack([make_grid(p, columns=columns) for p in pictures])

@@ -35,7 +35,8 @@ class Timelapse:
                 now = int(place)
                 pair = _read(self.grids[now]), _read(self.grids[min(now + 1, len(self.grids) - 1)])
             share = max(0.0, (place - now - 1 + fade) / fade)
-            yield np.asarray(Image.blend(*pair, share))
+            before, after = pair
+            yield np.asarray(Image.blend(before, after, share))
 
 
 def timelapse(folder: Path, *, seconds: float, fps: float) -> Timelapse:
