@@ -324,7 +324,7 @@ def test_favourites_blend_mix_and_become_a_film(visit: Visit, studio: Studio) ->
     page.get_by_role("checkbox").last.uncheck()
     page.get_by_role("button", name="Remove").click()
     until(page, "document.querySelectorAll('#kept-wall .tile').length === 1")
-    assert studio.json("/api/favourites") == ["9"]
+    until_kept(page, studio, "9")
 
 
 # --- a photo -----------------------------------------------------------------------------------------------
