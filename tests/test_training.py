@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import bonsaigan
-from bonsaigan import runs
+from bonsaigan import processes, runs
 from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
 from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, session
@@ -117,6 +117,65 @@ def test_a_batch_in_several_passes_has_the_same_gradients(photos: Path, recipe: 
 def test_a_batch_must_fall_into_passes(photos: Path) -> None:
     with pytest.raises(ConfigError, match=r"--batch 4: --accumulate 3 cannot share .* a multiple of 3"):
         session.plan(str(photos), tiny(accumulate=3))
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "capability", "recipe", "found"),
+    [
+        (True, (8, 0), "projected", "bf16"),
+        (False, (7, 5), "projected", "fp16"),
+        (False, (6, 1), "projected", "fp32"),
+        (False, (7, 5), "r3gan", "fp32"),  # its penalties' gradients would not be scaled
+        (True, (8, 0), "article", "fp32"),
+    ],
+)
+def test_automatic_precision_on_a_gpu(
+    bfloat16: bool,
+    capability: tuple[int, int],
+    recipe: str,
+    found: str,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    wishes = tiny(recipe=recipe, device="cuda", precision="auto")
+    assert session.plan(str(photos), wishes).config.precision == found
+
+
+def test_a_process_without_a_gpu_of_its_own_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    monkeypatch.setattr(processes, "local_rank", lambda: 3)
+    with pytest.raises(ConfigError, match="process 3 of this machine has no GPU: there are 2"):
+        session.choose_device("cuda")
+
+
+def test_no_memory_left_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(_trainer: Trainer, _pictures: np.ndarray) -> object:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(TrainingError, match=r"no memory left for --batch 4 in --accumulate 1 .* 2 GiB"):
+        session.start(session.plan(str(photos), tiny()))
+
+
+def test_a_run_is_named_by_a_path_too_and_its_name_is_never_taken_twice(photos: Path) -> None:
+    plan = session.plan(str(photos), tiny(steps=1))
+    session.start(plan, run="out/mine")
+    assert session.is_begun("out/mine")
+    assert not session.is_begun("mine")
+    (runs.create_run("drawn", source_name="") / runs.GENERATOR_FILE).touch()
+    for name, said in (
+        ("out/mine", "resume out/mine"),
+        ("drawn", "imported"),
+        ("", "not a name"),
+        ("..", "not"),
+    ):
+        with pytest.raises(RunError, match=said):
+            session.start(plan, run=name)
 
 
 def test_settings_move_over_the_budget(photos: Path) -> None:
