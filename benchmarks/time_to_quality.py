@@ -76,7 +76,7 @@ def main() -> None:
     if asked.plot:
         plot(rows, FIGURES / f"time-to-quality-{name}.svg")
     if asked.figure:
-        side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.png")
+        side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.webp")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -238,7 +238,7 @@ def side_by_side(rows: list[dict[str, Any]], keep: Path, name: str, *, at: int, 
         pane.set_title(f"{row['contender']}\nKID ×1000: {row['kid_x1000']:.0f}", fontsize=10)
         pane.axis("off")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, pil_kwargs={"quality": 88})
     pyplot.close(figure)
 
 
