@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from bonsaigan.errors import TrainingError
 
@@ -30,7 +31,12 @@ def join() -> None:
     if dist.is_initialized() or not all(name in os.environ for name in LAUNCHER_VARIABLES):
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend)
+    store, number, processes = next(rendezvous("env://"))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        # torchrun keeps its store when it starts the processes again: without a name of their own they may
+        # find the addresses of those before. On several machines the count is each machine's own, and no name.
+        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=number, world_size=processes)
     atexit.register(dist.destroy_process_group)
 
 
