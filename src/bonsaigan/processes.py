@@ -34,7 +34,7 @@ def join() -> None:
     store, number, processes = next(rendezvous("env://"))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         # torchrun keeps its store when it starts the processes again: without a name of their own they may
-        # find the addresses of those before. On several machines the count is each machine's own, and no name.
+        # find the addresses of those before. On several machines the count is each machine's own: no name.
         store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=processes)
     atexit.register(dist.destroy_process_group)
