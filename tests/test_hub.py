@@ -100,7 +100,7 @@ def test_pictures_of_a_repository(served: tuple[type[Hub], dict[str, str]], tmp_
     repository, env = served
     done = command("generate", "hf:me/trees", "-n", "2", "--seed", "7", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
-    with Image.open(tmp_path / "trees" / "generated" / "seed000007.png") as picture:
+    with Image.open(tmp_path / "generator-trees" / "generated" / "seed000007.png") as picture:
         drawn = np.asarray(picture)
     generator = bonsaigan.load(repository.folder)
     np.testing.assert_array_equal(drawn, generator.images(generator.latents([7]))[0])
