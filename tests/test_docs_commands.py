@@ -49,7 +49,8 @@ def shortened(command: str) -> list[str]:
         command = re.sub(pattern, instead, command)
     words = shlex.split(command)
     if words[0] == "train":
-        words += ["--batch", "4", "--width", "32", "--precision", "fp32", "--no-evaluate"]
+        words += ["--batch", "4", "--width", "32", "--precision", "fp32"]
+        words += [] if "--patience" in words else ["--no-evaluate"]
         words += [] if "--steps" in words else ["--steps", "2"]
         words += [] if "--size" in words else ["--size", "32"]
     if words[0] == "evaluate":
