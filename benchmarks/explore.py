@@ -27,8 +27,9 @@ import uvicorn
 from bonsaigan import runs
 from bonsaigan.explore.inversion import Inversion
 from bonsaigan.generator import Generator, load
-from bonsaigan.studio.explorer import Explorer, find_training
+from bonsaigan.studio.explorer import Explorer
 from bonsaigan.studio.server import make_app
+from bonsaigan.studio.training import find_training
 
 UNSEEN_SEED = 1_000_000
 WALKS, STOPS, FRAMES = 4, 4, 192

@@ -24,9 +24,10 @@ from bonsaigan.config import Budget, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.generator import save_generator
 from bonsaigan.training import recipes
+from bonsaigan.training.device import choose_precision
 from bonsaigan.training.ema import GeneratorEma, fixed_latents
 from bonsaigan.training.loop import StepStats, Trainer
-from bonsaigan.training.session import choose_precision, spec_of
+from bonsaigan.training.session import spec_of
 
 DRAW_BATCH, DRAW_SEED = 25, 1
 
@@ -80,7 +81,7 @@ def main() -> None:
     config = dataclasses.replace(
         recipes.default_config(recipe, size, pictures=len(pictures)),
         budget=Budget(minutes=asked.at[-1] / 60) if asked.at else Budget(steps=asked.steps),
-        precision=choose_precision("auto", torch.device("cpu"), allowed=recipe.mixed_precision),
+        precision=choose_precision("auto", torch.device("cpu"), half=recipe.half_precision),
         seed=asked.seed,
     )
     method = Ours(config, pictures, samples=asked.samples, out=asked.out)

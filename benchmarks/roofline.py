@@ -4,7 +4,8 @@
 
 Counts what convolutions and products must compute (torch's FLOP counter, forward and backward; a transposed
 convolution by what it does, not by the upsampling and convolution that it stands for), times the whole step
-and each of its parts alone, and measures a 4096 x 4096 product beside them. Writes results/roofline.json.
+and each of its parts alone, and measures a 4096 x 4096 product beside them. Writes
+results/roofline-RECIPE-SIZE.json.
 """
 
 from __future__ import annotations
@@ -45,9 +46,8 @@ def main() -> None:
     parts = {"step": lambda: trainer.step(np.asarray(plan.training_pictures))}
     parts |= dict(parts_of(trainer))
     found = {name: measure(work, rate) for name, work in parts.items()}
-    name = "roofline" if (asked.recipe, asked.size) == ("projected", "64") else f"roofline-{asked.recipe}"
     _result.write(
-        name,
+        f"roofline-{asked.recipe}-{asked.size}",
         {
             "recipe": asked.recipe,
             "size": asked.size,

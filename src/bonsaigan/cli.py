@@ -119,11 +119,12 @@ def train(
     from bonsaigan.training import session
 
     console = make_console()
-    if resume and run is None:
-        raise ConfigError("--resume: give --run NAME, so that it is known which run to go on with")
-    if resume and run is not None and session.is_begun(run):
-        _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
-        return
+    if resume:
+        if run is None:
+            raise ConfigError("--resume: give --run NAME, so that it is known which run to go on with")
+        if session.is_begun(run):
+            _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
+            return
     wishes = session.Wishes(
         recipe=recipe,
         size=size,
@@ -294,9 +295,9 @@ def _tell_plan(console: Console, plan: Plan) -> None:
 
 
 def _dry_run(console: Console, plan: Plan, device: str) -> None:
+    from bonsaigan.training.device import choose_device
     from bonsaigan.training.loop import measure_step_sec
     from bonsaigan.training.recipes import find
-    from bonsaigan.training.session import choose_device
 
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
     step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)

@@ -158,9 +158,9 @@ def mix(
     from bonsaigan.plots import save_png
 
     folder = runs.find_run(run)
+    target = _png(out or runs.output_folder(run, folder) / f"mix-{shape}-{style}.png")
     generator = _load(folder, latest=latest, device=device)
     picture = generator.mix(shape, style, levels=None if levels is None else _numbers(levels, "--levels"))
-    target = _png(out or runs.output_folder(run, folder) / f"mix-{shape}-{style}.png")
     _write(target, lambda: save_png(target, picture))
     say(str(target))
 
@@ -180,7 +180,7 @@ def studio(
         raise MissingExtraError(feature="bonsaigan studio", extra="studio")
     from bonsaigan import runs
     from bonsaigan.studio.server import serve
-    from bonsaigan.training.session import choose_device
+    from bonsaigan.training.device import choose_device
 
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     folder = runs.find_run(run)
@@ -189,7 +189,7 @@ def studio(
 
 def _load(folder: Path, *, latest: bool, device: str) -> Generator:
     from bonsaigan.generator import load
-    from bonsaigan.training.session import choose_device
+    from bonsaigan.training.device import choose_device
 
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     return load(folder, latest=latest, device=where)

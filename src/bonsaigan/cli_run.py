@@ -45,7 +45,7 @@ def generate(
     from bonsaigan import runs
     from bonsaigan.generator import CHUNK, load
     from bonsaigan.plots import save_grid, save_png
-    from bonsaigan.training.session import choose_device
+    from bonsaigan.training.device import choose_device
 
     folder = runs.find_run(run)
     seeds: Sequence[int] = range(seed, seed + n)
@@ -100,7 +100,7 @@ def evaluate(
 
     from bonsaigan import runs
     from bonsaigan.appraise import appraise, read_real
-    from bonsaigan.training.session import choose_device
+    from bonsaigan.training.device import choose_device
 
     folder = runs.find_run(run)
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks

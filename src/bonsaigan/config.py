@@ -33,6 +33,8 @@ AUGMENTATION_NAMES = ("flip", "colour", "translation")
 Fit = Literal["crop", "pad", "squash"]
 Mode = Literal["auto", "L", "RGB", "RGBA"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Half = Literal["bf16", "fp16"]
+Arithmetic = Literal["fp32", "bf16", "fp16"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -204,7 +206,7 @@ class TrainConfig:
     accumulate: int = 1
     """Passes that each process takes its part of a batch in: less memory; without batch norm the same
     gradients."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Arithmetic = "fp32"
     """Arithmetic of the convolutions; weights, statistics and optimiser are always float32."""
     init: str | None = None
     """Folder of the run whose networks this one starts from."""

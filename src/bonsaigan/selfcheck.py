@@ -15,8 +15,9 @@ from bonsaigan.data.files import find_cache_dir
 from bonsaigan.diagrams import dot_found
 from bonsaigan.errors import BonsaiganError
 from bonsaigan.models.features import SPECS
+from bonsaigan.training.device import choose_device
 from bonsaigan.training.loop import measure_step_sec
-from bonsaigan.training.session import Wishes, choose_device, plan
+from bonsaigan.training.session import Wishes, plan
 
 EXTRAS = {
     "keras": ("keras", "h5py"),

@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -17,18 +17,15 @@ import numpy as np
 from PIL import Image
 
 from bonsaigan import runs
-from bonsaigan.appraise import read_real, spread
 from bonsaigan.config import read_json
-from bonsaigan.data.prepare import find_stored
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
-from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.explore.directions import Directions
 from bonsaigan.explore.film import FPS, save_film
 from bonsaigan.explore.mixing import mix_levels
 from bonsaigan.generator import BATCH, Generator, read_generator
-from bonsaigan.report import facts
 from bonsaigan.studio import points
 from bonsaigan.studio.points import Point
+from bonsaigan.studio.training import TrainingPictures
 
 if TYPE_CHECKING:
     import torch
@@ -56,20 +53,6 @@ class Twin:
     """Why nothing was."""
 
 
-@dataclass(kw_only=True)
-class Nearest:
-    """The training pictures, once they are found again and measured."""
-
-    state: str = "asleep"
-    """`asleep`, `looking`, `ready`, or why there are none."""
-    training: np.ndarray | None = None
-    """uint8 (N, H, W, C)."""
-    detector: CopyDetector | None = None
-    """Finds the nearest of them."""
-    names: list[str] = field(default_factory=list)
-    """File names of the training pictures."""
-
-
 class Explorer:
     """A run, ready to be asked by several threads at once.
 
@@ -92,7 +75,7 @@ class Explorer:
         self._directions: Kept[Directions] = Kept(4)
         self._films: Kept[bytes] = Kept(KEPT_FILMS)
         self._twins: Kept[Twin] = Kept(KEPT_TWINS)
-        self._nearest = Nearest()
+        self._training = TrainingPictures(folder, device=device)
 
     # --- moments -------------------------------------------------------------------------------------------
 
@@ -220,21 +203,20 @@ class Explorer:
 
     def nearest(self, name: str, *, moment: str, variety: float) -> dict[str, Any]:
         """The training picture nearest to a picture, or how far the search for them is."""
-        self._wake()
-        now = self._nearest
-        if now.detector is None:
-            return {"state": now.state}
+        real = self._training.found()
+        if real.detector is None:
+            return {"state": real.state}
         point = points.parse(name)
         directions = self.directions(moment) if point.moved else None
         with self._working:
             generator, _ = self.generator(moment, use="work")
             picture = self._draw(generator, point, directions, variety, False)
-            found = now.detector.check(picture[None])
+            found = real.detector.check(picture[None])
         pair = found.closest(1)[0]
         return {
             "state": "ready",
             "place": pair.training,
-            "name": now.names[pair.training] if pair.training < len(now.names) else "",
+            "name": real.names[pair.training] if pair.training < len(real.names) else "",
             "mirrored": pair.mirrored,
             "closeness": round(pair.closeness, 2),
             "flagged": pair.flagged,
@@ -246,7 +228,7 @@ class Explorer:
         Raises:
             RunError: it is not known.
         """
-        known = self._nearest.training
+        known = self._training.pictures
         if known is None or not 0 <= place < len(known):
             raise RunError(f"training picture {place}: not known")
         return to_png(known[place])
@@ -318,24 +300,6 @@ class Explorer:
         directions = self.directions(moment) if point.moved else None
         return point.latent(self.generator(moment)[0], directions, variety)
 
-    def _wake(self) -> None:
-        with self._saving:
-            if self._nearest.state != "asleep":
-                return
-            self._nearest.state = "looking"
-        threading.Thread(target=self._find_real, daemon=True).start()
-
-    def _find_real(self) -> None:
-        now = self._nearest
-        try:
-            now.training, now.names = find_training(self.folder)
-            now.detector = CopyDetector(now.training, device=self.device)
-            now.state = "ready"
-        except BonsaiganError as error:
-            now.state = str(error)
-        except Exception as error:  # whatever it is, the page must not wait for ever
-            now.state = f"{type(error).__name__}: {error}"
-
     def _search(self, twin: Twin, image: bytes, moment: str) -> None:
         def told(done: int, total: int | None) -> None:
             twin.done, twin.total = done, total
@@ -374,29 +338,6 @@ class Kept(Generic[T]):
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
         return value
-
-
-def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
-    """The training pictures uint8 (N, H, W, C) and their names, without asking the network for them.
-
-    Raises:
-        BonsaiganError: they are not on this machine.
-    """
-    manifest = read_json(folder / runs.DATA_FILE, limit_bytes=256 << 20)
-    files = facts.items(manifest, "files")
-    trained = [place for place, file in enumerate(files) if not facts.mapping(file).get("holdout")]
-    names = [facts.text(files[place], "name") for place in trained]
-    stored = find_stored(facts.text(manifest, "digest"))
-    if stored is not None and len(stored) == len(files):
-        places = spread(len(trained))
-        return np.asarray(stored[np.array(trained)[places]]), [names[place] for place in places]
-    data = runs.read_config(folder).data
-    if data.archive is None and data.source.startswith(("caltech101:", "hf:")):
-        raise RunError(
-            f"they are not on this machine; `bonsaigan evaluate {runs.typed(folder)}` fetches them"
-        )
-    real = read_real(folder)
-    return np.asarray(real.training), [names[place] for place in real.places]
 
 
 def to_png(picture: np.ndarray) -> bytes:

@@ -17,6 +17,7 @@ from bonsaigan import processes
 from bonsaigan.config import (
     Budget,
     DataConfig,
+    Half,
     NetworkConfig,
     OptimizerConfig,
     PenaltyConfig,
@@ -80,8 +81,8 @@ class Recipe:
     """How the pictures are resized."""
     fit: Literal["crop", "pad", "squash"] = "crop"
     """How the pictures are fitted unless `--fit` says otherwise."""
-    mixed_precision: bool = True
-    """Whether `--precision auto` may choose less than float32."""
+    half_precision: tuple[Half, ...] = ("bf16", "fp16")
+    """What `--precision auto` may choose besides float32."""
     milestones: tuple[tuple[int, str], ...] = ()
     """Steps after which pictures learnt from 128 photographs at 64 pixels were what: recognisable is a KID
     x1000 of at most 100, good of at most 30 (benchmarks/results/time_to_quality-bonsai.json)."""
@@ -253,6 +254,7 @@ RECIPES = {
             loss=losses.RELATIVISTIC,
             optimizer=_adam,
             share_fakes=True,
+            half_precision=("bf16",),  # the penalties' gradients are not scaled to float16's narrow range
         ),
         Recipe(
             name="dcgan",
@@ -279,7 +281,7 @@ RECIPES = {
             judge_apart=True,
             resample="bilinear",
             fit="squash",
-            mixed_precision=False,
+            half_precision=(),
         ),
     )
 }

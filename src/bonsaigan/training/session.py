@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -32,15 +30,11 @@ from bonsaigan.data.sources import open_source
 from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training.checkpoint import write_atomically
+from bonsaigan.training.device import choose_device, choose_precision
 from bonsaigan.training.recipes import find
 
 DEFAULT_MINUTES = 10.0
 DATA_MAX_BYTES = 1 << 30
-PRODUCT_SIDE = 1536
-TENSOR_CORES_SINCE = 7, 0
-"""CUDA compute capability of the first GPUs that multiply matrices of float16."""
-BFLOAT16_GAIN = 1.3
-"""How much faster a product must be for a whole step to be faster, casts included."""
 DataProgress = Callable[[int, "int | None"], None]
 Conclude = Callable[["Trained"], None]
 
@@ -137,7 +131,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     processes.join()
     budget, device = _budget(wishes), choose_device(wishes.device)
     init = None if wishes.init is None else runs.find_run(wishes.init)
-    precision = choose_precision(wishes.precision, device, allowed=recipe.mixed_precision)
+    precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
     optimizer, network = defaults.optimizer, defaults.network
@@ -147,8 +141,6 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         network = runs.read_config(init).network
     if wishes.width is not None:
         network = dataclasses.replace(network, width=wishes.width)
-    # A penalty's own gradients are not scaled against float16's narrow range: only if asked for.
-    unscaled = wishes.precision == "auto" and precision == "fp16" and defaults.penalty.gamma > 0
     config = TrainConfig(
         recipe=recipe.name,
         data=data_config,
@@ -161,7 +153,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         accumulate=wishes.accumulate,
-        precision="fp32" if unscaled else precision,
+        precision=precision,
         init=None if init is None else str(init),
         seed=wishes.seed,
         evaluate=wishes.evaluate,
@@ -264,68 +256,6 @@ def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | 
     if progress is not None:
         progress(len(prepared.pictures), len(prepared.pictures))
     return prepared
-
-
-def choose_device(wish: Device) -> torch.device:
-    """The device for a wish: `auto` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ConfigError: the device is not there.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wish == "auto":
-        return _own(torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name])))
-    if wish not in there:
-        raise ConfigError(f"--device {wish!r}: choose one of auto, {', '.join(there)}")
-    if not there[wish]:
-        raise ConfigError(f"--device {wish}: there is none here; --device auto takes what there is")
-    return _own(torch.device(wish))
-
-
-def _own(device: torch.device) -> torch.device:
-    # Each process of a machine takes a GPU of its own.
-    if device.type != "cuda" or processes.count() == 1:
-        return device
-    if processes.local_rank() >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise ConfigError(f"process {processes.local_rank()} of this machine has no GPU: there are {there}")
-    return torch.device("cuda", processes.local_rank())
-
-
-def choose_precision(
-    wish: Precision, device: torch.device, *, allowed: bool = True
-) -> Literal["fp32", "bf16", "fp16"]:
-    """The arithmetic for a wish.
-
-    `auto` takes half precision where the recipe allows it: bfloat16 if the device is faster with it, float16
-    on a GPU that has no bfloat16 but can multiply matrices of float16.
-    """
-    if wish not in get_args(Precision):
-        raise ConfigError(f"--precision {wish!r}: choose one of {', '.join(get_args(Precision))}")
-    if wish != "auto":
-        return wish
-    if not allowed:
-        return "fp32"
-    if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16"
-        return "fp16" if torch.cuda.get_device_capability(device) >= TENSOR_CORES_SINCE else "fp32"
-    able = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() and _bfloat16_is_faster()
-    return "bf16" if able else "fp32"
-
-
-def _bfloat16_is_faster() -> bool:
-    # Some processors that have the instructions run them at half of float32's rate, others at twice.
-    rates = []
-    for dtype in (torch.float32, torch.bfloat16):
-        a = torch.ones(PRODUCT_SIDE, PRODUCT_SIDE, dtype=dtype)
-        times = []
-        for _ in range(4):
-            started = time.perf_counter()
-            torch.mm(a, a)
-            times.append(time.perf_counter() - started)
-        rates.append(1 / min(times))
-    return rates[1] > BFLOAT16_GAIN * rates[0]
 
 
 def _check_init(config: TrainConfig, init: Path) -> None:

@@ -1,0 +1,78 @@
+"""The pictures that a run was trained on, found again in the background for the page."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from bonsaigan import runs
+from bonsaigan.appraise import read_real, spread
+from bonsaigan.config import read_json
+from bonsaigan.data.prepare import find_stored
+from bonsaigan.errors import BonsaiganError, RunError
+from bonsaigan.evaluation.copies import CopyDetector
+from bonsaigan.report import facts
+
+
+class TrainingPictures:
+    """A run's training pictures, once they are found again and measured."""
+
+    def __init__(self, folder: Path, *, device: str):
+        """
+        Args:
+            folder: the run.
+            device: where they are measured.
+        """
+        self.folder, self.device = folder, device
+        self.state = "asleep"
+        """`asleep`, `looking`, `ready`, or why there are none."""
+        self.pictures: np.ndarray | None = None
+        """uint8 (N, H, W, C)."""
+        self.names: list[str] = []
+        """Their files' names."""
+        self.detector: CopyDetector | None = None
+        """Finds the nearest of them."""
+        self._lock = threading.Lock()
+
+    def found(self) -> TrainingPictures:
+        """Itself; the first call begins the search."""
+        with self._lock:
+            if self.state == "asleep":
+                self.state = "looking"
+                threading.Thread(target=self._find, daemon=True).start()
+        return self
+
+    def _find(self) -> None:
+        try:
+            self.pictures, self.names = find_training(self.folder)
+            self.detector = CopyDetector(self.pictures, device=self.device)
+            self.state = "ready"
+        except BonsaiganError as error:
+            self.state = str(error)
+        except Exception as error:  # whatever it is, the page must not wait for ever
+            self.state = f"{type(error).__name__}: {error}"
+
+
+def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
+    """The training pictures uint8 (N, H, W, C) and their names, without asking the network for them.
+
+    Raises:
+        BonsaiganError: they are not on this machine.
+    """
+    manifest = read_json(folder / runs.DATA_FILE, limit_bytes=256 << 20)
+    files = facts.items(manifest, "files")
+    trained = [place for place, file in enumerate(files) if not facts.mapping(file).get("holdout")]
+    names = [facts.text(files[place], "name") for place in trained]
+    stored = find_stored(facts.text(manifest, "digest"))
+    if stored is not None and len(stored) == len(files):
+        places = spread(len(trained))
+        return np.asarray(stored[np.array(trained)[places]]), [names[place] for place in places]
+    data = runs.read_config(folder).data
+    if data.archive is None and data.source.startswith(("caltech101:", "hf:")):
+        raise RunError(
+            f"they are not on this machine; `bonsaigan evaluate {runs.typed(folder)}` fetches them"
+        )
+    real = read_real(folder)
+    return np.asarray(real.training), [names[place] for place in real.places]
