@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import sys
 import tracemalloc
 import warnings
 import zlib
@@ -318,6 +319,14 @@ def test_frames_without_end_are_not_counted():
     found = look(whole[:33] + frames + whole[33:])
     assert [f.kind for f in found.findings if f.severity != "note"] == ["animation"]
     assert pixels(found).shape == (64, 64, 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="libtiff is built into Pillow there")
+def test_a_damaged_tiff_is_told_in_our_words_only(capfd: pytest.CaptureFixture[str]):
+    data = bytearray(encoded(photograph(1), "tiff", compression="tiff_adobe_deflate"))
+    data[len(data) // 3 : len(data) // 2] = b"\xff" * (len(data) // 2 - len(data) // 3)
+    assert kinds(bytes(data)) == ["corrupt"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_tiff_whose_directories_go_round_in_circles():

@@ -27,7 +27,7 @@ from bonsaigan.generator import GeneratorSpec, read_generator
 from bonsaigan.training.checkpoint import Progress
 from tests import fuzzing
 
-EXAMPLES = {"report": 20, "report picture": 20, "keras": 100, "picture": 150, "state": 60}
+EXAMPLES = {"report": 20, "report picture": 20, "keras": 100, "picture": 150, "state": 60, "studio": 60}
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_mutations_are_read_or_refused_in_one_line(loader: str) -> None:
 
         check()
         assert not list(Path(folder).iterdir())
-    assert refused or loader in ("picture", "lines", "report", "report picture")
+    assert refused or loader in ("picture", "lines", "report", "report picture", "studio")
 
 
 JSON = st.recursive(

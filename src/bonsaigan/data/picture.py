@@ -5,6 +5,9 @@ Decoding and judging are one function, so that what `doctor` says and what `trai
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import io
 import re
 import threading
@@ -102,6 +105,18 @@ def decode(data: bytes, *, at_least: tuple[int, int] | None = None) -> Image.Ima
     return _upright(_open(data), [], at_least=at_least)
 
 
+@functools.cache
+def hush_libtiff() -> None:
+    """Keep libtiff, for the whole process, from writing of damaged files to the terminal itself.
+
+    Pillow raises what it finds. Where libtiff is built into Pillow and cannot be reached, it goes on writing.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        library = ctypes.CDLL(Image.core.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
 _ONE_BIG_PICTURE = threading.Lock()
 """Several pictures of 100 megapixels at once would not fit a small machine."""
 
@@ -130,6 +145,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         archive = data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"Rar!", b"7z\xbc\xaf"))
         hint = "an archive; pass it as DATA itself" if archive else "not a picture of a known format"
         raise _LeftOut("not a picture", hint) from None
+    if image.format == "TIFF":
+        hush_libtiff()
     width, height = image.size
     if width * height > PIXELS_MAX:
         limit = f"the limit is {PIXELS_MAX // 10**6} million in all"

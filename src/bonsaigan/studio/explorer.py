@@ -22,7 +22,7 @@ from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import Directions
 from bonsaigan.explore.film import FPS, save_film
 from bonsaigan.explore.mixing import mix_levels
-from bonsaigan.generator import BATCH, Generator, read_generator
+from bonsaigan.generator import BATCH, Generator, read_generator, read_spec
 from bonsaigan.studio import points
 from bonsaigan.studio.points import Point
 from bonsaigan.studio.training import TrainingPictures
@@ -84,10 +84,10 @@ class Explorer:
         found = {}
         for name, folder in (("best", self.folder / runs.BEST_DIR), ("latest", self.folder)):
             try:
-                spec = read_json(folder / runs.GENERATOR_FILE)
+                spec = read_spec(folder)
                 stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
-                found[name] = {"step": int(spec["step"]), "stamp": f"{stamp:.3f}"}
-            except (BonsaiganError, OSError, KeyError, TypeError, ValueError):
+                found[name] = {"step": spec.step, "stamp": f"{stamp:.3f}"}
+            except (BonsaiganError, OSError):
                 continue
         if len({moment["step"] for moment in found.values()}) == 1:
             found = dict([next(iter(found.items()))])
