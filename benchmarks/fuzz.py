@@ -3,7 +3,8 @@
     python benchmarks/fuzz.py [--count 10000] [--loader NAME ...] [--first-seed 0]
 
 Each loader runs in processes of its own, whose memory is limited and whose writes, programs and connections
-are errors. An input that finds a fault is kept in tests/corpus/found. Writes benchmarks/results/fuzz.json.
+are errors. An input that finds a fault is kept in tests/corpus/found. Writes benchmarks/results/fuzz.json,
+where the results of the same loaders are replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from _result import write
+from _result import RESULTS, write
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -47,9 +48,10 @@ def main() -> None:
         _child(given.loader[0], first=int(given.child[0]), count=int(given.child[1]))
         return
     results = {name: _fuzz(name, first=given.first_seed, count=given.count) for name in given.loader}
-    write(
-        "fuzz", {"inputs_per_loader": given.count, "memory_limit_mib": MEMORY_BYTES >> 20, "loaders": results}
-    )
+    path = RESULTS / "fuzz.json"
+    before = json.loads(path.read_text())["loaders"] if path.exists() else {}
+    loaders = {name: (before | results)[name] for name in LOADERS if name in before | results}
+    write("fuzz", {"memory_limit_mib": MEMORY_BYTES >> 20, "loaders": loaders})
     if any(result["faults"] for result in results.values()):
         raise SystemExit(1)
 

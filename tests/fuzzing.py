@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ from bonsaigan.data.prepare import PreparedSet
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.export.keras_file import read_keras
-from bonsaigan.generator import read_generator
+from bonsaigan.generator import Generator, read_generator
 from bonsaigan.report.facts import read_facts
 from bonsaigan.report.page import contents, render
 from bonsaigan.studio import points
@@ -305,10 +306,17 @@ def _studio(path: Path) -> None:
     with _beside(path, "generator.json", "generator.safetensors", "favourites.json"):
         explorer = Explorer(path.parent)
         for moment in explorer.moments():
-            generator, _ = explorer.generator(moment)
-            for name in explorer.favourites():
-                with contextlib.suppress(ConfigError):  # of another generator
-                    points.parse(name).latent(generator, generator.directions(2), truncation=0.7)
+            explorer.generator(moment)
+        names = explorer.favourites()
+    generator = _whole_generator()
+    for name in names:
+        with contextlib.suppress(ConfigError):  # of another generator
+            points.parse(name).latent(generator, generator.directions(2), truncation=1.0)
+
+
+@functools.cache
+def _whole_generator() -> Generator:
+    return read_generator(CORPUS)
 
 
 def _keras(path: Path) -> None:
