@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Studio:
         status, _, body = self.ask(path, **more)
         assert status == 200, body
         return json.loads(body)
+
+    def change_favourites(self, *, add: Sequence[str] = (), drop: Sequence[str] = ()) -> list[str]:
+        body = json.dumps({"add": add, "drop": drop}).encode()
+        return self.json("/api/favourites", method="PATCH", body=body, content_type="application/json")
 
     def picture(self, name: str, query: str = "") -> np.ndarray:
         status, _, body = self.ask(f"/picture/{quote(name)}.png{query}")
@@ -239,17 +244,27 @@ def test_a_training_is_shown_while_it_runs(made: Path, tmp_path: Path) -> None:
 
 
 def test_favourites_are_kept_in_the_run(studio: Studio) -> None:
-    def put(value: object, kind: str = "application/json") -> int:
+    def change(value: object, kind: str = "application/json") -> int:
         body = json.dumps(value).encode()
-        return studio.ask("/api/favourites", method="PUT", body=body, content_type=kind)[0]
+        return studio.ask("/api/favourites", method="PATCH", body=body, content_type=kind)[0]
 
-    assert put(["7", "7*12*0.5", "7"]) == 200
+    assert change({"add": ["7", "9", "7*12*0.5", "7"]}) == 200
+    assert change({"drop": ["9", "10"]}) == 200
     assert studio.json("/api/favourites") == ["7", "7*12*0.5"]
     assert json.loads((studio.folder / "favourites.json").read_text()) == ["7", "7*12*0.5"]
     for bad in ("7", ["../x"], [7], {"a": 1}, ["7"] * 501):
-        assert put(bad) == 400
-    assert put(["8"], "text/plain") == 415
+        assert change({"add": bad}) == 400
+        assert change({"drop": bad}) == 400
+    assert change(["8"]) == 400
+    assert change({"add": ["8"]}, "text/plain") == 415
+    assert change({"add": [str(seed) for seed in range(499)]}) == 400  # with the two there are, too many
     assert studio.json("/api/favourites") == ["7", "7*12*0.5"]
+
+
+def test_favourites_of_two_pages_are_all_kept(studio: Studio) -> None:
+    with ThreadPoolExecutor() as pages:
+        list(pages.map(lambda seed: studio.change_favourites(add=[str(seed)]), range(20)))
+    assert set(studio.json("/api/favourites")) >= {str(seed) for seed in range(20)}
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: Browser, studio: Studio) -> Iterator[Visit]:
-    studio.json("/api/favourites", method="PUT", body=b"[]", content_type="application/json")
+    studio.change_favourites(drop=studio.json("/api/favourites"))
     visit = Visit(browser, studio)
     yield visit
     visit.end()
@@ -100,11 +100,6 @@ def until_kept(page: Page, studio: Studio, *names: str) -> None:
     while (found := studio.json("/api/favourites")) != list(names):
         assert time.monotonic() < deadline, found
         page.wait_for_timeout(30)
-
-
-def keep(studio: Studio, *names: str) -> None:
-    body = json.dumps(names).encode()
-    studio.json("/api/favourites", method="PUT", body=body, content_type="application/json")
 
 
 # --- the wall ----------------------------------------------------------------------------------------------
@@ -278,6 +273,16 @@ def test_a_fast_hand_keeps_all_that_it_points_at(visit: Visit, studio: Studio) -
     until_kept(visit.page, studio, "0", "1", "2", "3")
 
 
+def test_two_pages_keep_each_others_favourites(visit: Visit, studio: Studio) -> None:
+    studio.change_favourites(add=["40"])  # as another page does, and this one does not know
+    visit.page.locator("#wall .tile").first.click()
+    visit.page.keyboard.press("f")
+    until_kept(visit.page, studio, "40", "0")
+    visit.page.keyboard.press("Escape")
+    visit.page.get_by_role("tab", name="Favourites").click()
+    visit.page.locator("#favourites [data-point='40']").first.wait_for()
+
+
 def test_favourites_blend_mix_and_become_a_film(visit: Visit, studio: Studio) -> None:
     page = visit.page
     for place in (3, 9):
@@ -433,7 +438,7 @@ def test_the_report_is_a_tab_that_cannot_reach_out(visit: Visit) -> None:
     ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
 )
 def test_it_fits_every_screen(browser: Browser, studio: Studio, scheme: str, width: int) -> None:
-    keep(studio, "3", "9", "9*3*0.3")
+    studio.change_favourites(add=["3", "9", "9*3*0.3"])
     visit = Visit(browser, studio, color_scheme=scheme, viewport={"width": width, "height": 780})
     page = visit.page
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

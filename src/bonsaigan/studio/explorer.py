@@ -261,23 +261,32 @@ class Explorer:
         except ConfigError:
             return []
 
-    def keep_favourites(self, names: object) -> None:
-        """Keep other favourites.
+    def change_favourites(self, *, add: object, drop: object) -> list[str]:
+        """Favourites come and go; those that another page keeps meanwhile stay.
+
+        Args:
+            add: names of pictures, a list.
+            drop: names of pictures, a list.
+
+        Returns:
+            All favourites now.
 
         Raises:
-            ConfigError: they are not names of pictures.
+            ConfigError: they are not names of pictures, or too many.
             RunError: the run's folder cannot be written.
         """
-        text = json.dumps(_checked(names), indent=1)
+        gone, new = set(_checked(drop)), _checked(add)
         path = self.own / FAVOURITES_FILE
         fresh = path.with_name(f"{path.name}.writing")
         try:
             with self._saving:
+                names = _checked([*(name for name in self.favourites() if name not in gone), *new])
                 path.parent.mkdir(parents=True, exist_ok=True)
-                fresh.write_text(text, encoding="utf-8")
+                fresh.write_text(json.dumps(names, indent=1), encoding="utf-8")
                 fresh.replace(path)
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
+        return names
 
     # --- inside --------------------------------------------------------------------------------------------
 

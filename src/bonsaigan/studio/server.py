@@ -103,7 +103,7 @@ def make_app(explorer: Explorer, *, allowed_names: tuple[str, ...] = LOCAL_NAMES
         Route("/api/nearest/{point}", made.nearest),
         Route("/api/freeze/{point}", made.freeze),
         Route("/api/favourites", made.favourites, methods=["GET"]),
-        Route("/api/favourites", made.keep_favourites, methods=["PUT"]),
+        Route("/api/favourites", made.change_favourites, methods=["PATCH"]),
         Route("/api/twin", made.start_twin, methods=["POST"]),
         Route("/api/twin/{name}", made.twin),
         Route("/picture/{point}.png", made.picture),
@@ -189,15 +189,17 @@ class Routes:
         """The favourites kept in the run."""
         return JSONResponse(self.explorer.favourites())
 
-    async def keep_favourites(self, request: Request) -> Response:
-        """Other favourites; only as JSON, which another site's page cannot send here."""
+    async def change_favourites(self, request: Request) -> Response:
+        """Favourites come and go; only as JSON, which another site's page cannot send here."""
         _check_type(request, "application/json")
         try:
-            wanted = await request.json()
-        except ValueError:
+            change = await request.json()
+        except (ValueError, RecursionError):
             raise ConfigError("favourites: not valid JSON") from None
-        await run_in_threadpool(self.explorer.keep_favourites, wanted)
-        return JSONResponse(self.explorer.favourites())
+        if not isinstance(change, dict):
+            raise ConfigError("favourites: expected what to add and what to drop")
+        add, drop = change.get("add", []), change.get("drop", [])
+        return JSONResponse(await run_in_threadpool(self.explorer.change_favourites, add=add, drop=drop))
 
     async def start_twin(self, request: Request) -> Response:
         """A photograph, as the body; its type is one that another site's page cannot send here."""

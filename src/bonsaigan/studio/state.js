@@ -119,19 +119,38 @@ export function title(text) {
 export const isFavourite = (point) => run.favourites.includes(point);
 
 let saving = Promise.resolve();
-export function keep(points) {
-  const before = run.favourites;
-  run.favourites = points; // at once, for the next wish may come before the answer; requests go in order
+let unanswered = 0;
+let known = []; // what the server has said
+export function keep({ add = [], drop = [] }) {
+  if (!unanswered) known = run.favourites;
+  unanswered += 1;
+  const others = run.favourites.filter((point) => !drop.includes(point) && !add.includes(point));
+  run.favourites = [...others, ...add]; // at once, for the next wish may come before the answer
   tell(state);
-  const request = { method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(points) };
-  saving = saving.then(() => ask("/api/favourites", request)).catch((error) => {
-    if (run.favourites === points) run.favourites = before;
-    toast(error.message);
-    tell(state);
-  });
+  const body = JSON.stringify({ add, drop });
+  const request = { method: "PATCH", headers: { "content-type": "application/json" }, body };
+  saving = saving
+    .then(() => ask("/api/favourites", request))
+    .then((points) => (known = points), (error) => toast(error.message))
+    .then(() => {
+      unanswered -= 1;
+      if (!unanswered) takeUp(known);
+    });
   return saving;
 }
 
-export function toggleFavourite(point) {
-  return keep(isFavourite(point) ? run.favourites.filter((p) => p !== point) : [...run.favourites, point]);
+function takeUp(points) {
+  if (points.join() === run.favourites.join()) return;
+  run.favourites = points;
+  tell(state);
 }
+
+export function toggleFavourite(point) {
+  return keep(isFavourite(point) ? { drop: [point] } : { add: [point] });
+}
+
+document.addEventListener("visibilitychange", async () => { // another page may have changed them
+  if (document.hidden || unanswered) return;
+  const points = await ask("/api/favourites").catch(() => run.favourites);
+  if (!unanswered) takeUp(points);
+});

@@ -132,7 +132,7 @@ async function joined(join) {
 byId("blend").addEventListener("click", () => joined((a, b) => `${a}*${b}*0.5`));
 byId("mix").addEventListener("click", () => joined((a, b) => `${a}~${b}`));
 byId("walk").addEventListener("click", () => set({ film: walkable().join(",") }));
-byId("drop").addEventListener("click", () => keep(run.favourites.filter((point) => !chosen.has(point))));
+byId("drop").addEventListener("click", () => keep({ drop: [...chosen] }));
 
 // --- films ------------------------------------------------------------------------------------------------
 
