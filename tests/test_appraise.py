@@ -176,6 +176,19 @@ def test_the_end_is_scored_and_reported_from_the_pictures_in_memory(
     assert (scored.folder / runs.CLOSEST_FILE).exists()
 
 
+def test_what_is_scored_is_not_scored_again(scored: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = concluded(scored)
+    with monkeypatch.context() as patch:
+        patch.setattr(concluding, "appraise", None)
+        assert concluded(scored) == first
+    path = scored.folder / runs.SCORES_FILE
+    known = json.loads(path.read_text())
+    for other in ("{", "[]", json.dumps(known | {"step": known["step"] + 1})):
+        path.write_text(other)
+        assert concluded(scored) == first
+        assert json.loads(path.read_text()) == known
+
+
 @pytest.mark.parametrize("why", ["stopped", "not wished"])
 def test_a_stopped_training_is_reported_but_not_scored(scored: Trained, trained: Trained, why: str) -> None:
     ended = dataclasses.replace(scored, stopped=True) if why == "stopped" else trained

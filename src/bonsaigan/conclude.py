@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from rich.console import Console
 from rich.markup import escape
 
 from bonsaigan import runs
 from bonsaigan.appraise import COUNT, RealPictures, appraise
+from bonsaigan.config import read_json
 from bonsaigan.errors import BonsaiganError
+from bonsaigan.generator import load
 from bonsaigan.report.page import write_report
 from bonsaigan.training.session import Trained
 
@@ -17,7 +21,8 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
     """Say in plain words how good the generator is and whether it copies; write `report.html`.
 
     A training that someone stopped is not scored: who stops it wants it to end. A run made with `evaluate`
-    off is not scored either. Nothing that fails here fails the training: it is said, and the rest is done.
+    off is not scored either, and a generator that was scored is not scored again. Nothing that fails here
+    fails the training: it is said, and the rest is done.
 
     Args:
         trained: what `session.start` hands over.
@@ -25,7 +30,11 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
     """
     console = console or Console(quiet=True)
     folder = trained.folder
-    if trained.plan.config.evaluate and not trained.stopped:
+    known = _verdicts(folder)
+    if known:
+        for verdict in known:
+            _say(console, verdict)
+    elif trained.plan.config.evaluate and not trained.stopped:
         try:
             real, device = RealPictures.of(trained.plan.prepared), str(trained.device)
             with console.status(f"scoring {COUNT} new pictures"):
@@ -41,6 +50,17 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
         _say(console, f"report: {write_report(folder)}")
     except BonsaiganError as error:
         _say(console, f"no report: {error}")
+
+
+def _verdicts(folder: Path) -> tuple[str, ...]:
+    """What is known of the generator as it is now: nothing, or how good it is and whether it copies."""
+    try:
+        known = read_json(folder / runs.SCORES_FILE)
+        if known["step"] == load(folder).spec.step:
+            return str(known["scores"]["verdict"]), str(known["copies"]["verdict"])
+    except (BonsaiganError, KeyError, TypeError):
+        pass
+    return ()
 
 
 def _say(console: Console, text: str) -> None:
