@@ -29,8 +29,8 @@ from bonsaigan.training import checkpoint  # noqa: E402
 from tests.faulty import STAGE_BYTES, Warm, said  # noqa: E402
 from tests.test_training import make_photos  # noqa: E402
 
-KILLS_PER_RUN, STEPS = 10, 30
-KILL_SHARE = 0.6
+KILLS_PER_RUN, STEPS = 10, 40
+KILL_SHARE = 0.3
 """Of a whole run's seconds, at most: a run that was killed before has less left to do."""
 SETTINGS = ["--size", "32", "--steps", str(STEPS), "--batch", "4", "--width", "64", "--precision", "fp32"]
 
