@@ -193,7 +193,7 @@ def test_stopped_during_a_download(warm: Warm, place: Path, note: Note, number: 
         trap = {"stage": "download", "call": 3, "do": number}
         status, lines = warm.run(*arguments, cwd=place, trap=trap, **wishes)
         part = place / "cache/caltech-101.zip.part"
-        assert part.stat().st_size == (2 << 14 if number == "SIGKILL" else part.stat().st_size) > 0
+        assert 0 < part.stat().st_size <= (2 << 14 if number == "SIGKILL" else len(body))
         seen = how_it_ended(status, lines)
         status, lines = warm.run(*arguments, cwd=place, **wishes)
         assert status == 0, lines
