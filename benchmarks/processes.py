@@ -5,7 +5,8 @@
 First the cost: steps of each recipe by one process and by two of one thread each, at the same batch, and how
 much of a step the exchange of gradients takes. Then, with `--steps`, a whole training by one process and by
 two, and the score of each: recipes with batch statistics learn from other numbers, but should learn as well.
-Writes results/processes.json.
+Writes
+results/processes.json, where what is measured again is replaced.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="train so long with each, and score")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
-    found: dict[str, Any] = {"data": asked.data, "batch": "the recipe's", "cost": {}, "scores": []}
+    path = _result.RESULTS / "processes.json"
+    found: dict[str, Any] = {"data": asked.data, "cost": {}, "scores": []}
+    found |= json.loads(path.read_text()) if path.exists() else {}
     for recipe in asked.recipes:
         found["cost"][recipe] = {
             "one process, one thread": cost(recipe, asked, count=1, threads=1),
@@ -76,8 +79,10 @@ def main() -> None:
         for seed in asked.seeds:
             for count in (1, 2):
                 row = {"recipe": recipe, "seed": seed, "processes": count, "steps": asked.steps}
-                found["scores"].append({**row, **score(recipe, asked, seed=seed, count=count)})
-                print(found["scores"][-1], flush=True)
+                others = [other for other in found["scores"] if not row.items() <= other.items()]
+                row |= score(recipe, asked, seed=seed, count=count)
+                found["scores"] = [*others, row]
+                print(row, flush=True)
     _result.write("processes", found)
 
 
