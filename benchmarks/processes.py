@@ -5,8 +5,7 @@
 First the cost: steps of each recipe by one process and by two of one thread each, at the same batch, and how
 much of a step the exchange of gradients takes. Then, with `--steps`, a whole training by one process and by
 two, and the score of each: recipes with batch statistics learn from other numbers, but should learn as well.
-Writes
-results/processes.json, where what is measured again is replaced.
+Writes results/processes.json, where what is measured again is replaced.
 """
 
 from __future__ import annotations
