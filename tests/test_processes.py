@@ -98,12 +98,12 @@ def test_two_processes_train_as_one_does(photos: Path, recipe: str) -> None:
 
 
 @pytest.mark.slow
-def test_what_two_began_one_goes_on_with_and_the_other_way_round(photos: Path) -> None:
-    told = ["train", str(photos), "--recipe", "article", *SMALL, "--no-evaluate"]
-    torchrun(2, *told, "--steps", "3", "--run", "mixed")
+def test_what_four_began_one_goes_on_with_and_then_two(photos: Path) -> None:
+    told = ["train", str(photos), "--recipe", "article", *SMALL, "--batch", "8", "--no-evaluate"]
+    torchrun(4, *told, "--steps", "3", "--run", "mixed")
     session.resume("mixed", budget=session.Budget(steps=6))
     torchrun(2, "resume", "mixed", "--steps", "8")
-    wishes = Wishes(recipe="article", size="32", batch=4, width=32, precision="fp32", steps=8, evaluate=False)
+    wishes = Wishes(recipe="article", size="32", batch=8, width=32, precision="fp32", steps=8, evaluate=False)
     session.start(session.plan(str(photos), wishes), run="one")
     assert_alike("one", "mixed")
 
