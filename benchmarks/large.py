@@ -5,7 +5,7 @@
 Pictures of noise on gradients, 64 px, are packed into a zip, prepared, found again, and trained on for a few
 steps with a holdout, samples and a score; each in a process of its own. Memory is what the processes own: the
 pages of the prepared set, which the system takes back when it needs them, are counted apart. Writes
-benchmarks/results/large.json.
+benchmarks/results/large-COUNT.json.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main() -> None:
         }
         prepared = sum(path.stat().st_size for path in Path(folder, "cache").rglob("pictures.npy"))
     write(
-        "large",
+        f"large-{count}",
         {
             "pictures": count,
             "size_px": SIDE_PX,

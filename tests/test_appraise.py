@@ -183,7 +183,8 @@ def test_what_is_scored_is_not_scored_again(scored: Trained, monkeypatch: pytest
         assert concluded(scored) == first
     path = scored.folder / runs.SCORES_FILE
     known = json.loads(path.read_text())
-    for other in ("{", "[]", json.dumps(known | {"step": known["step"] + 1})):
+    fewer = known | {"scores": known["scores"] | {"generated_count": COUNT - 1}}
+    for other in ("{", "[]", json.dumps(known | {"step": known["step"] + 1}), json.dumps(fewer)):
         path.write_text(other)
         assert concluded(scored) == first
         assert json.loads(path.read_text()) == known

@@ -281,6 +281,11 @@ def test_two_pages_keep_each_others_favourites(visit: Visit, studio: Studio) -> 
     visit.page.keyboard.press("Escape")
     visit.page.get_by_role("tab", name="Favourites").click()
     visit.page.locator("#favourites [data-point='40']").first.wait_for()
+    studio.change_favourites(add=["41"])
+    visit.page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )  # as when one comes back to it
+    visit.page.locator("#favourites [data-point='41']").first.wait_for()
 
 
 def test_favourites_blend_mix_and_become_a_film(visit: Visit, studio: Studio) -> None:

@@ -56,7 +56,7 @@ def _verdicts(folder: Path) -> tuple[str, ...]:
     """What is known of the generator as it is now: nothing, or how good it is and whether it copies."""
     try:
         known = read_json(folder / runs.SCORES_FILE)
-        if known["step"] == load(folder).spec.step:
+        if known["step"] == load(folder).spec.step and known["scores"]["generated_count"] >= COUNT:
             return str(known["scores"]["verdict"]), str(known["copies"]["verdict"])
     except (BonsaiganError, KeyError, TypeError):
         pass
