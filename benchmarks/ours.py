@@ -42,8 +42,10 @@ class Ours:
         self.stats: StepStats | None = None
 
     def step(self) -> None:
-        """One step of both players."""
+        """One step of both players, and what comes before the first."""
         began = time.perf_counter()
+        if self.trainer.progress.step == 0:
+            self.trainer.begin(self.pictures)
         self.trainer.anneal()
         self.stats = self.trainer.step(self.pictures)
         self.trainer.progress.train_sec += time.perf_counter() - began

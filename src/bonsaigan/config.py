@@ -180,6 +180,23 @@ class PenaltyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComponentsConfig:
+    """How the generator starts from the pictures' principal components: see `training/components.py`."""
+
+    first_steps: int = 0
+    """Steps, before all others, in which it learns to draw them; 0 is without."""
+    weight: float = 0.0
+    """Weight in its loss, at the first step against a discriminator, of the distance from them."""
+    until_step: int = 0
+    """Step by which that weight has fallen to 0, evenly."""
+
+    def __post_init__(self) -> None:
+        _check_range("components.first_steps", self.first_steps, 0, 10**6)
+        _check_range("components.weight", self.weight, 0.0, 1e6)
+        _check_range("components.until_step", self.until_step, 0, 10**9)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A run, fully resolved."""
 
@@ -199,6 +216,8 @@ class TrainConfig:
     """Settings of Adam."""
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     """Gradient penalties."""
+    components: ComponentsConfig = field(default_factory=ComponentsConfig)
+    """The generator's start."""
     augment: tuple[str, ...] = ()
     """Differentiable augmentations, in order: see `training/augment.py`."""
     ema_kimg: float = 0.0

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,18 +28,28 @@ from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
 from bonsaigan.training.augment import augment
 from bonsaigan.training.checkpoint import Progress
+from bonsaigan.training.components import PrincipalComponents, imitate
 from bonsaigan.training.ema import GeneratorEma
 from bonsaigan.training.losses import zero_centred_penalty
 from bonsaigan.training.monitor import Helper, Monitor
 from bonsaigan.training.recipes import Recipe, find
+from bonsaigan.training.signals import stop_signals
 from bonsaigan.training.vitals import all_finite
 
 SAVE_EVERY_SEC = 60.0
-STEP_STREAM, INITIAL_STREAM = 1, 2
+STEP_STREAM, INITIAL_STREAM, COMPONENTS_STREAM = 1, 2, 3
 ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 View = list[Tensor]
-Look = tuple[View, View]
-"""What the discriminator's trained part sees, scale by scale, of real and of generated pictures."""
+"""What the discriminator's trained part sees of pictures, scale by scale."""
+
+
+class Look(NamedTuple):
+    """One pass's pictures."""
+
+    real: View
+    fake: View
+    pull: Tensor
+    """What the generator's loss has besides: towards the principal components."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Trainer:
         self.discriminator_adam = self.recipe.optimizer(self.judged, settings, settings.discriminator_lr)
         self.ema = GeneratorEma(self.generator, half_life_kimg=config.ema_kimg)
         self.progress = Progress()
+        self.components: PrincipalComponents | None = None
         self.gamma = config.penalty.gamma
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.real_batch, self.fake_batch = self.recipe.own_batches(config)
@@ -94,14 +105,14 @@ class Trainer:
         seed_all(config.seed, STEP_STREAM, self.progress.step)
         one_look = recipe.share_fakes and config.accumulate == 1  # serves both turns
         start, told = torch.get_rng_state(), []
-        look: Look = [], []
+        look: Look | None = None
 
         # --- the discriminator's turn: tell real pictures from generated ones
         self._train_discriminator(True)
         for _ in self._passes(self.discriminator_adam):
             torch.set_rng_state(start)
             look = self._look(pictures, into_generator=one_look)
-            loss, *right = self._tell_apart(*look)
+            loss, *right = self._tell_apart(look.real, look.fake)
             self._add_gradient(loss, "discriminator")
             told.append([loss.item(), *right])
 
@@ -109,11 +120,12 @@ class Trainer:
         self._train_discriminator(False)
         between, persuaded = torch.get_rng_state(), []
         for _ in self._passes(self.generator_adam):
-            view_real, view_fake = look if one_look else self._look_again(pictures, start, between)
+            if look is None or not one_look:
+                look = self._look_again(pictures, start, between)
             with self._arithmetic():
-                against = recipe.judge(self.discriminator, view_real) if recipe.loss.paired else []
-                loss = recipe.loss.generator(against, recipe.judge(self.discriminator, view_fake))
-            self._add_gradient(loss, "generator")
+                against = recipe.judge(self.discriminator, look.real) if recipe.loss.paired else []
+                loss = recipe.loss.generator(against, recipe.judge(self.discriminator, look.fake))
+            self._add_gradient(loss + look.pull, "generator")
             persuaded.append(loss.item())
         self.scaler.update()
 
@@ -135,8 +147,9 @@ class Trainer:
 
     def _look(self, pictures: PictureArray, *, into_generator: bool) -> Look:
         with self._arithmetic(), contextlib.nullcontext() if into_generator else torch.no_grad():
-            fake = self._fake(self.real_batch)
-            return self._view(self._real(pictures, self.real_batch)), self._view(fake)
+            z, fake = self._fake(self.real_batch)
+            real = self._view(self._real(pictures, self.real_batch))
+            return Look(real, self._view(fake), self._pull(z, fake))
 
     def _look_again(self, pictures: PictureArray, start: Tensor, between: Tensor) -> Look:
         """The same for the generator's turn, with gradients: the same pictures, or new ones of its own."""
@@ -147,7 +160,8 @@ class Trainer:
             return look
         torch.set_rng_state(between)
         with self._arithmetic():
-            return [], self._view(self._fake(self.fake_batch))
+            z, fake = self._fake(self.fake_batch)
+            return Look([], self._view(fake), self._pull(z, fake))
 
     def _tell_apart(self, view_real: View, view_fake: View) -> tuple[Tensor, float, float]:
         """The discriminator's loss, and the shares of real and of generated pictures that it got right."""
@@ -246,6 +260,18 @@ class Trainer:
             checkpoint.set_aside_damaged(folder / CHECKPOINT_DIR)
         return warning
 
+    def begin(self, pictures: PictureArray) -> None:
+        """Before any step of this process: give a new generator its start from uint8 (N, H, W, C)."""
+        settings, new = self.config.components, self.progress.step == 0
+        wanted = (new and settings.first_steps > 0) or self.progress.step < settings.until_step
+        if not wanted or self.config.init is not None:
+            return
+        self.components = PrincipalComponents.of_first_process(pictures, latent=self.config.network.latent)
+        if new:
+            seed_all(self.config.seed, COMPONENTS_STREAM, 0)
+            imitate(self.components, self.generator, steps=settings.first_steps, batch_here=self.fake_batch)
+            self.ema.module.load_state_dict(self.generator.state_dict())
+
     def begin_from(self, folder: Path) -> None:
         """Take the networks of another run; optimisers, average and counters begin anew.
 
@@ -282,10 +308,17 @@ class Trainer:
         which = processes.own_share(lambda n: torch.randint(len(pictures), (n,)), count).numpy()
         return to_float(pictures[which]).to(self.device).contiguous(memory_format=torch.channels_last)
 
-    def _fake(self, count: int) -> Tensor:
+    def _fake(self, count: int) -> tuple[Tensor, Tensor]:
         latent = self.config.network.latent
-        z = processes.own_share(lambda n: torch.randn(n, latent), count)
-        return self.generator(z.to(self.device))
+        z = processes.own_share(lambda n: torch.randn(n, latent), count).to(self.device)
+        return z, self.generator(z)
+
+    def _pull(self, z: Tensor, fake: Tensor) -> Tensor:
+        settings, step = self.config.components, self.progress.step
+        if self.components is None or step >= settings.until_step:
+            return torch.zeros((), device=self.device)
+        weight = settings.weight * (1 - step / settings.until_step)
+        return weight * self.components.distance(z, fake)
 
     def _view(self, images: Tensor) -> list[Tensor]:
         return self.recipe.view(self.discriminator, augment(images, self.config.augment))
@@ -321,6 +354,9 @@ def fit(
         monitor.resumed(trainer, trainer.restore(folder))
     elif config.init is not None:
         trainer.begin_from(Path(config.init))
+    started = time.monotonic()
+    trainer.begin(pictures)
+    trainer.progress.train_sec += time.monotonic() - started
     leads, saved_at = processes.is_first(), time.monotonic()
     with stop_signals() as stop, monitor.showing(trainer):
         while True:
@@ -374,24 +410,3 @@ def seed_all(seed: int, stream: int, step: int) -> None:
     """Seed torch's default generators by (seed, stream, step) alone."""
     words = np.random.SeedSequence([seed, stream, step]).generate_state(2, dtype=np.uint32)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that fills when Ctrl-C or SIGTERM asks to stop; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(ValueError):  # not in the main thread: the caller's signals stay as they are
-            before[number] = signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

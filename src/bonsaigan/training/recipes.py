@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bonsaigan import processes
 from bonsaigan.config import (
     Budget,
+    ComponentsConfig,
     DataConfig,
     Half,
     NetworkConfig,
@@ -46,6 +47,8 @@ class Defaults:
     """Half-life of the generator's average."""
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     """Gradient penalties."""
+    components: ComponentsConfig = field(default_factory=ComponentsConfig)
+    """The generator's start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +167,7 @@ def default_config(recipe: Recipe, size: Size, *, channels: int = 3, pictures: i
         penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
+        components=defaults.components,
     )
 
 
@@ -185,6 +189,7 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
         optimizer=OptimizerConfig(generator_lr=4e-4, discriminator_lr=4e-4, beta1=0.0, beta2=0.99),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
+        components=ComponentsConfig(first_steps=50, weight=30.0, until_step=300),
     )
 
 

@@ -152,6 +152,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
+        components=defaults.components,
         accumulate=wishes.accumulate,
         precision=precision,
         init=None if init is None else str(init),
