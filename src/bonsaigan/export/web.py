@@ -26,10 +26,10 @@ from bonsaigan.report.facts import clean
 
 PAGE_DIR = Path(__file__).with_name("page")
 MODEL_FILE, FACTS_FILE, RUNTIME_DIR = "generator.onnx", "page.json", "runtime"
-LIBRARY_FILE, WASM_FILE = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+SCRIPT_FILE, WASM_FILE = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 RUNTIME_URL = "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/"
 RUNTIME_HASHES = {
-    LIBRARY_FILE: "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
+    SCRIPT_FILE: "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
     WASM_FILE: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 BUNDLE_PLACES = (".", "dist", "package/dist", "node_modules/onnxruntime-web/dist")
@@ -99,23 +99,23 @@ def _facts(job: Job) -> dict[str, Any]:
 def _referenced() -> dict[str, Any]:
     return {
         key: {"url": RUNTIME_URL + name, "integrity": RUNTIME_HASHES[name]}
-        for key, name in (("library", LIBRARY_FILE), ("wasm", WASM_FILE))
+        for key, name in (("script", SCRIPT_FILE), ("wasm", WASM_FILE))
     }
 
 
 def _bundled(bundle: Path, folder: Path) -> dict[str, Any]:
     """Copy the runtime's two files out of an npm package, wherever in `bundle` it lies."""
     dist = next(
-        (bundle / place for place in BUNDLE_PLACES if (bundle / place / LIBRARY_FILE).is_file()), None
+        (bundle / place for place in BUNDLE_PLACES if (bundle / place / SCRIPT_FILE).is_file()), None
     )
     if dist is None or not (dist / WASM_FILE).is_file():
         raise ConfigError(
-            f"--bundle {str(bundle)!r}: no {LIBRARY_FILE} and {WASM_FILE} there; unpack the npm package "
+            f"--bundle {str(bundle)!r}: no {SCRIPT_FILE} and {WASM_FILE} there; unpack the npm package "
             f"onnxruntime-web (npm pack onnxruntime-web), or leave --bundle out"
         )
     folder.mkdir()
     files = {}
-    for key, name in (("library", LIBRARY_FILE), ("wasm", WASM_FILE)):
+    for key, name in (("script", SCRIPT_FILE), ("wasm", WASM_FILE)):
         shutil.copyfile(dist / name, folder / name)
         digest = base64.b64encode(hashlib.sha384((folder / name).read_bytes()).digest()).decode()
         files[key] = {"url": f"{RUNTIME_DIR}/{name}", "integrity": f"sha384-{digest}"}

@@ -13,9 +13,9 @@ self.onmessage = async ({ data: { id, load, latents } }) => {
 
 async function start(given) {
   facts = given;
-  const [library, wasm, model] = await Promise.all(
-    [facts.runtime.library, facts.runtime.wasm, { url: "generator.onnx" }].map(fetched));
-  const address = URL.createObjectURL(new Blob([library], { type: "text/javascript" }));
+  const [script, wasm, model] = await Promise.all(
+    [facts.runtime.script, facts.runtime.wasm, { url: "generator.onnx" }].map(fetched));
+  const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   const ort = await import(address);
   URL.revokeObjectURL(address);
   ort.env.wasm.wasmBinary = wasm;
