@@ -45,7 +45,7 @@ class Ours:
         """One step of both players, and what comes before the first."""
         began = time.perf_counter()
         if self.trainer.progress.step == 0:
-            self.trainer.begin(self.pictures)
+            self.trainer.begin(self.pictures, anew=True)
         self.trainer.anneal()
         self.stats = self.trainer.step(self.pictures)
         self.trainer.progress.train_sec += time.perf_counter() - began

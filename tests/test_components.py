@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_run_starts_from_them_and_is_pulled_towards_them_for_a_while() -> None
     )
     trainer = Trainer(config, device=torch.device("cpu"))
     as_built = [p.detach().clone() for p in trainer.generator.parameters()]
-    trainer.begin(pictures)
+    trainer.begin(pictures, anew=True)
     begun = list(trainer.generator.parameters())
     assert not all(map(torch.equal, as_built, begun))
     assert all(map(torch.equal, begun, trainer.ema.module.parameters()))
@@ -97,10 +98,24 @@ def test_a_run_starts_from_them_and_is_pulled_towards_them_for_a_while() -> None
     assert pulls[2] == 0
 
 
+def test_a_run_that_stopped_before_its_first_step_does_not_learn_them_twice(tmp_path: Path) -> None:
+    pictures = pictures_of(16)
+    config = default_config(find("projected"), Size(width_px=32, height_px=32))
+    stopped, resumed = (Trainer(config, device=torch.device("cpu")) for _ in range(2))
+    stopped.begin(pictures, anew=True)
+    stopped.save(tmp_path)
+    resumed.restore(tmp_path)
+    resumed.begin(pictures, anew=False)
+    assert all(map(torch.equal, stopped.generator.parameters(), resumed.generator.parameters()))
+    stopped.step(pictures)
+    resumed.step(pictures)
+    assert all(map(torch.equal, stopped.generator.parameters(), resumed.generator.parameters()))
+
+
 def test_a_run_that_starts_from_another_has_none() -> None:
     config = default_config(find("projected"), Size(width_px=32, height_px=32))
     trainer = Trainer(dataclasses.replace(config, init="another"), device=torch.device("cpu"))
-    trainer.begin(pictures_of(16))
+    trainer.begin(pictures_of(16), anew=True)
     assert trainer.components is None
 
 
@@ -109,6 +124,6 @@ def test_the_article_starts_as_it_did() -> None:
         default_config(find("article"), Size(width_px=64, height_px=64)), device=torch.device("cpu")
     )
     before = [p.detach().clone() for p in trainer.generator.parameters()]
-    trainer.begin(pictures_of(16, side=(64, 64)))
+    trainer.begin(pictures_of(16, side=(64, 64)), anew=True)
     assert trainer.components is None
     assert all(map(torch.equal, before, trainer.generator.parameters()))

@@ -105,9 +105,7 @@ def _referenced() -> dict[str, Any]:
 
 def _bundled(bundle: Path, folder: Path) -> dict[str, Any]:
     """Copy the runtime's two files out of an npm package, wherever in `bundle` it lies."""
-    dist = next(
-        (bundle / place for place in BUNDLE_PLACES if (bundle / place / SCRIPT_FILE).is_file()), None
-    )
+    dist = next((bundle / place for place in BUNDLE_PLACES if (bundle / place / SCRIPT_FILE).is_file()), None)
     if dist is None or not (dist / WASM_FILE).is_file():
         raise ConfigError(
             f"--bundle {str(bundle)!r}: no {SCRIPT_FILE} and {WASM_FILE} there; unpack the npm package "

@@ -260,16 +260,22 @@ class Trainer:
             checkpoint.set_aside_damaged(folder / CHECKPOINT_DIR)
         return warning
 
-    def begin(self, pictures: PictureArray) -> None:
-        """Before any step of this process: give a new generator its start from uint8 (N, H, W, C)."""
-        settings, new = self.config.components, self.progress.step == 0
-        wanted = (new and settings.first_steps > 0) or self.progress.step < settings.until_step
-        if not wanted or self.config.init is not None:
+    def begin(self, pictures: PictureArray, *, anew: bool) -> None:
+        """Before any step of this process: look at the pictures' principal components, while they matter.
+
+        Args:
+            pictures: uint8 (N, H, W, C).
+            anew: the run is a new one, so that the generator learns to draw them.
+        """
+        settings = self.config.components
+        first_steps = settings.first_steps if anew else 0
+        pulled = self.progress.step < settings.until_step
+        if self.config.init is not None or not (first_steps or pulled):
             return
         self.components = PrincipalComponents.of_first_process(pictures, latent=self.config.network.latent)
-        if new:
+        if first_steps:
             seed_all(self.config.seed, COMPONENTS_STREAM, 0)
-            imitate(self.components, self.generator, steps=settings.first_steps, batch_here=self.fake_batch)
+            imitate(self.components, self.generator, steps=first_steps, batch_here=self.fake_batch)
             self.ema.module.load_state_dict(self.generator.state_dict())
 
     def begin_from(self, folder: Path) -> None:
@@ -350,15 +356,16 @@ def fit(
         CheckpointError: the state cannot be saved, or none that is there can be used.
     """
     trainer = Trainer(config, device=device)
-    if processes.from_first(checkpoint.exists(folder / CHECKPOINT_DIR)):
+    exists = processes.from_first(checkpoint.exists(folder / CHECKPOINT_DIR))
+    if exists:
         monitor.resumed(trainer, trainer.restore(folder))
     elif config.init is not None:
         trainer.begin_from(Path(config.init))
-    started = time.monotonic()
-    trainer.begin(pictures)
-    trainer.progress.train_sec += time.monotonic() - started
     leads, saved_at = processes.is_first(), time.monotonic()
     with stop_signals() as stop, monitor.showing(trainer):
+        started = time.monotonic()
+        trainer.begin(pictures, anew=not exists)
+        trainer.progress.train_sec += time.monotonic() - started
         while True:
             progress = trainer.progress
             over = progress.done_share(config.budget) >= 1.0 or monitor.out_of_patience(progress)
