@@ -88,7 +88,7 @@ class Recipe:
     """What `--precision auto` may choose besides float32."""
     milestones: tuple[tuple[int, str], ...] = ()
     """Steps after which pictures learnt from 128 photographs at 64 pixels were what: recognisable is a KID
-    x1000 of at most 100, good of at most 30 (benchmarks/results/time_to_quality-bonsai.json)."""
+    x1000 of at most 100, good of at most 30 (benchmarks/results/time_to_quality-bonsai-intel.json)."""
 
     def generator(self, config: TrainConfig) -> nn.Module:
         """Build the generator with fresh weights."""
