@@ -163,12 +163,16 @@ def step_both(baseline: Any, *, size: Size, width: int, steps: int, monkeypatch:
     keras_g.set_weights(start[0])
     keras_d.set_weights(start[1])
     article = baseline.Article(keras_g, keras_d)
+
+    def drawn(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return z, trainer.generator(z)
+
     for n in range(steps):
         real = pictures(16, size, seed=n)
         latents = [torch.randn(count, 100, generator=torch.Generator().manual_seed(n)) for count in (16, 32)]
         draws = iter(latents)
         monkeypatch.setattr(trainer, "_real", lambda *_, real=real: real)
-        monkeypatch.setattr(trainer, "_fake", lambda count, draws=draws: trainer.generator(next(draws)))
+        monkeypatch.setattr(trainer, "_fake", lambda count, draws=draws: drawn(next(draws)))
         stats = trainer.step(np.zeros((128, rows, columns, 3), np.uint8))
         loss_d, loss_g = article.step(real.permute(0, 2, 3, 1).numpy(), *(z.numpy() for z in latents))
         assert stats.loss_discriminator == pytest.approx(loss_d, rel=1e-5)
