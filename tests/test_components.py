@@ -112,13 +112,6 @@ def test_a_run_that_stopped_before_its_first_step_does_not_learn_them_twice(tmp_
     assert all(map(torch.equal, stopped.generator.parameters(), resumed.generator.parameters()))
 
 
-def test_a_run_that_starts_from_another_has_none() -> None:
-    config = default_config(find("projected"), Size(width_px=32, height_px=32))
-    trainer = Trainer(dataclasses.replace(config, init="another"), device=torch.device("cpu"))
-    trainer.begin(pictures_of(16), anew=True)
-    assert trainer.components is None
-
-
 def test_the_article_starts_as_it_did() -> None:
     trainer = Trainer(
         default_config(find("article"), Size(width_px=64, height_px=64)), device=torch.device("cpu")

@@ -19,6 +19,7 @@ from PIL import Image
 
 import bonsaigan
 from bonsaigan import processes, runs
+from bonsaigan.config import ComponentsConfig
 from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
 from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, session
@@ -357,6 +358,7 @@ def test_a_run_starts_from_the_networks_of_another(photos: Path) -> None:
     first = session.start(session.plan(str(photos), tiny(width=32)), run="first")
     plan = session.plan(str(photos), tiny(init="first", seed=1, width=None))
     assert plan.config.network.width == 32
+    assert plan.config.components == ComponentsConfig()  # it has a start already
     trainer = Trainer(plan.config, device=torch.device("cpu"))
     assert plan.config.init is not None
     trainer.begin_from(Path(plan.config.init))

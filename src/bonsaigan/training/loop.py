@@ -270,7 +270,7 @@ class Trainer:
         settings = self.config.components
         first_steps = settings.first_steps if anew else 0
         pulled = self.progress.step < settings.until_step
-        if self.config.init is not None or not (first_steps or pulled):
+        if not (first_steps or pulled):
             return
         self.components = PrincipalComponents.of_first_process(pictures, latent=self.config.network.latent)
         if first_steps:

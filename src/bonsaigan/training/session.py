@@ -16,6 +16,7 @@ from rich.console import Console
 from bonsaigan import processes, runs
 from bonsaigan.config import (
     Budget,
+    ComponentsConfig,
     DataConfig,
     Device,
     Fit,
@@ -152,7 +153,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         penalty=defaults.penalty,
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
-        components=defaults.components,
+        components=defaults.components if init is None else ComponentsConfig(),
         accumulate=wishes.accumulate,
         precision=precision,
         init=None if init is None else str(init),
