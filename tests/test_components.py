@@ -76,6 +76,18 @@ def test_a_generator_learns_to_draw_them() -> None:
     assert others > 2 * after  # each latent has its own picture, not all of them the mean
 
 
+def test_a_step_in_passes_learns_the_same() -> None:
+    config = default_config(find("r3gan"), Size(width_px=32, height_px=32))
+    network = dataclasses.replace(config.network, latent=16, width=32)
+    components, learnt = PrincipalComponents(pictures_of(64), latent=16), []
+    for passes in (1, 2):
+        torch.manual_seed(0)
+        generator = build_generator("r3gan", network=network, size=config.data.size, channels=3)
+        imitate(components, generator, steps=3, batch_here=8 // passes, passes=passes)
+        learnt.append(torch.nn.utils.parameters_to_vector(generator.parameters()))
+    assert torch.linalg.norm(learnt[0] - learnt[1]) < 1e-3 * torch.linalg.norm(learnt[0])
+
+
 def test_a_run_starts_from_them_and_is_pulled_towards_them_for_a_while() -> None:
     size, pictures = Size(width_px=32, height_px=32), pictures_of(16)
     config = default_config(find("projected"), size)

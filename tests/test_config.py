@@ -69,6 +69,8 @@ def test_any_json_is_a_config_or_one_of_our_errors(value: object) -> None:
         (("budget", "minutes"), 3.0),
         (("optimizer", "generator_lr"), float("nan")),
         (("network", "width"), 10**9),
+        (("components", "first_steps"), -1),
+        (("components", "weight"), float("inf")),
     ],
 )
 def test_a_changed_value_out_of_its_limits_is_refused(path: tuple[str, ...], value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from bonsaigan import processes
+from bonsaigan import processes, runs
+from bonsaigan.config import ComponentsConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.training import augment, checkpoint, session
 from bonsaigan.training.health import read_history
@@ -95,6 +97,20 @@ def test_two_processes_train_as_one_does(photos: Path, recipe: str) -> None:
     assert last_one["kid"] == pytest.approx(last_two["kid"], rel=0.01)
     assert [x["kind"] for x in lines("two", "begin")] == ["begin"]
     assert (Path("runs/two") / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_the_components_as_one_does(photos: Path) -> None:
+    wishes = Wishes(recipe="r3gan", size="32", batch=4, width=32, precision="fp32", steps=2, evaluate=False)
+    plan = session.plan(str(photos), wishes)
+    start = ComponentsConfig(first_steps=5, weight=30.0, until_step=2)
+    config = dataclasses.replace(plan.config, components=start)
+    session.start(dataclasses.replace(plan, config=config), run="one")
+    folder = runs.create_run("two", source_name=plan.source_name)
+    (folder / runs.DATA_FILE).write_text(json.dumps(plan.prepared.manifest))
+    (folder / runs.CONFIG_FILE).write_text(config.to_json())
+    torchrun(2, "resume", "two")
+    assert_alike("one", "two")
 
 
 @pytest.mark.slow

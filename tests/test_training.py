@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,13 +103,40 @@ def test_two_steps_and_two_more_are_four(
     assert weights(whole)["generator_adam.0.step"] > 0  # float16 skips steps until its scale fits
 
 
+def always_right(monkeypatch: pytest.MonkeyPatch, right: float) -> None:
+    """The discriminator is right on that share of the real pictures and on all generated ones."""
+    tell_apart = Trainer._tell_apart
+    monkeypatch.setattr(Trainer, "_tell_apart", lambda *given: (tell_apart(*given)[0], right, 1.0))
+
+
+@pytest.mark.parametrize(("right", "turns"), [(1.0, 2), (0.9, 1)])
+def test_the_generator_takes_another_turn_while_the_discriminator_is_right_on_everything(
+    photos: Path, right: float, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always_right(monkeypatch, right)
+    plan = slim(session.plan(str(photos), tiny(recipe="dcgan", precision="fp32")), 16)
+    trainer = Trainer(dataclasses.replace(plan.config, generator_turns=2), device=torch.device("cpu"))
+    drawn: list[torch.Tensor] = []
+    trainer.generator.register_forward_hook(lambda _module, _given, pictures: drawn.append(pictures))
+    trainer.step(np.asarray(plan.training_pictures))
+    (state,) = {float(state["step"]) for state in trainer.generator_adam.state.values()}
+    assert state == len(drawn) == turns
+    assert trainer.progress.step == 1
+    assert turns == 1 or not torch.equal(drawn[0], drawn[1])
+
+
+@pytest.mark.parametrize("turns", [1, 2])
 @pytest.mark.parametrize("recipe", ["r3gan", "article"])
-def test_a_batch_in_several_passes_has_the_same_gradients(photos: Path, recipe: str) -> None:
+def test_a_batch_in_several_passes_has_the_same_gradients(
+    photos: Path, recipe: str, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    always_right(monkeypatch, 1.0)
     plan = slim(session.plan(str(photos), tiny(recipe=recipe, batch=8)), 16)
+    config = dataclasses.replace(plan.config, generator_turns=turns)
     pictures = np.asarray(plan.training_pictures)
     told, networks = [], []
     for passes in (1, 2, 4):
-        trainer = Trainer(dataclasses.replace(plan.config, accumulate=passes), device=torch.device("cpu"))
+        trainer = Trainer(dataclasses.replace(config, accumulate=passes), device=torch.device("cpu"))
         told.append(dataclasses.astuple([trainer.step(pictures) for _ in range(4)][-1]))
         both = (*trainer.generator.parameters(), *trainer.discriminator.parameters())
         networks.append(torch.cat([parameter.detach().flatten() for parameter in both]))
@@ -384,6 +412,13 @@ def test_networks_that_do_not_fit_are_refused(photos: Path, wish: dict[str, obje
     session.start(session.plan(str(photos), tiny(width=32, steps=1)), run="first")
     with pytest.raises(bonsaigan.BonsaiganError, match=said):
         session.plan(str(photos), dataclasses.replace(tiny(width=None, init="first"), **wish))  # pyright: ignore
+
+
+def test_a_run_without_a_saved_state_is_no_start_and_leaves_no_run(photos: Path) -> None:
+    first = session.start(session.plan(str(photos), tiny(steps=1)), run="first")
+    shutil.rmtree(first / "checkpoint")
+    with pytest.raises(bonsaigan.BonsaiganError, match="no saved state"):
+        session.plan(str(photos), tiny(width=None, init="first"))
 
 
 def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:

@@ -296,25 +296,26 @@ def _tell_plan(console: Console, plan: Plan) -> None:
 
 def _dry_run(console: Console, plan: Plan, device: str) -> None:
     from bonsaigan.training.device import choose_device
-    from bonsaigan.training.loop import measure_step_sec
+    from bonsaigan.training.loop import measure_begin_sec, measure_step_sec
     from bonsaigan.training.recipes import find
 
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
     step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
+    begin_sec = measure_begin_sec(plan.config, plan.training_pictures, device=where)
     console.print_json(plan.config.to_json(), ensure_ascii=True)
     budget, recipe = plan.config.budget, find(plan.config.recipe)
     step_nimg = round(plan.config.batch * recipe.real_share)
     if budget.minutes is not None:
-        steps = budget.minutes * 60 / step_sec
+        steps = max(0.0, budget.minutes * 60 - begin_sec) / step_sec
         console.print(f"{step_sec:.3f} s a step: about {steps:.0f} steps in {budget}", highlight=False)
     else:
         steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / step_nimg
-        minutes = steps * step_sec / 60
+        minutes = (begin_sec + steps * step_sec) / 60
         console.print(f"{step_sec:.3f} s a step: {budget} take about {minutes:.1f} minutes", highlight=False)
     usual = recipe.defaults(plan.config.data.size, len(plan.training_pictures)).batch
     if recipe.milestones and plan.config.batch == usual:
         when = ", ".join(
-            f"{what} after {steps:,} steps ({steps * step_sec / 60:.1f} minutes here)"
+            f"{what} after {steps:,} steps ({(begin_sec + steps * step_sec) / 60:.1f} minutes here)"
             for steps, what in recipe.milestones
         )
         console.print(f"128 photographs at 64 px were {when}; larger pictures take more", highlight=False)

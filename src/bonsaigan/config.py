@@ -93,7 +93,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("--fit", self.fit, get_args(Fit))
-        _check_choice("--mode", self.mode, get_args(Mode))
+        _check_choice("data.mode", self.mode, get_args(Mode))
         _check_range("--holdout", self.holdout, 0.0, 0.5)
 
 
@@ -222,6 +222,8 @@ class TrainConfig:
     """Differentiable augmentations, in order: see `training/augment.py`."""
     ema_kimg: float = 0.0
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
+    generator_turns: int = 1
+    """Turns that the generator takes in a step in which the discriminator was right on every picture."""
     accumulate: int = 1
     """Passes that each process takes its part of a batch in: less memory; without batch norm the same
     gradients."""
@@ -238,6 +240,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_range("--batch", self.batch, 2, 4096)
+        _check_range("generator_turns", self.generator_turns, 1, 16)
         _check_range("--accumulate", self.accumulate, 1, 4096)
         _check_range("--seed", self.seed, 0, 2**63 - 1)
         for name in self.augment:

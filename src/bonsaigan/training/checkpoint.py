@@ -44,7 +44,9 @@ class Progress:
     seen_nimg: int = 0
     """Real pictures shown to the discriminator."""
     train_sec: float = 0.0
-    """Seconds spent in steps."""
+    """Seconds spent in training."""
+    begin_sec: float = 0.0
+    """Of those, seconds before the first step: the generator's start."""
     evaluate_sec: float = 0.0
     """Seconds spent on scores and samples."""
     best_kid: float | None = None
@@ -75,7 +77,13 @@ class Progress:
 
     def seconds_left(self, budget: Budget) -> float:
         """Seconds of training until the budget is spent, at the run's mean pace."""
-        return self.train_sec * (1 / max(self.done_share(budget), 1e-9) - 1)
+        spent = self.train_sec if budget.minutes is not None else self.step_sec
+        return spent * (1 / max(self.done_share(budget), 1e-9) - 1)
+
+    @property
+    def step_sec(self) -> float:
+        """Seconds spent in all steps."""
+        return self.train_sec - self.begin_sec
 
 
 def save(folder: Path, *, tensors: Mapping[str, Tensor], progress: Progress) -> None:

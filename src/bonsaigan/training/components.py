@@ -45,12 +45,15 @@ class PrincipalComponents:
         self.mean = small.mean(dim=0)
         _, values, directions = torch.linalg.svd((small - self.mean).flatten(1), full_matrices=False)
         count = min(latent, len(values))
-        deviations = values[:count, None] / len(small) ** 0.5
-        self.components = directions[:count] * deviations
+        directions = directions[:count]
+        # A direction's sign is arbitrary: its largest number is made positive, so that a run that goes on
+        # elsewhere is pulled to the same pictures.
+        largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+        self.components = directions * largest.sign() * (values[:count, None] / len(small) ** 0.5)
 
     @classmethod
     def of_first_process(cls, pictures: PictureArray, *, latent: int) -> PrincipalComponents:
-        """The first process's for all: on another machine a component may come out with the other sign."""
+        """The first process's for all: another machine's may differ in the last bits."""
         return processes.from_first(cls(pictures, latent=latent) if processes.is_first() else None)
 
     def distance(self, z: Tensor, pictures: Tensor) -> Tensor:
@@ -81,21 +84,28 @@ class PrincipalComponents:
         return small.clamp(-1, 1)
 
 
-def imitate(components: PrincipalComponents, generator: nn.Module, *, steps: int, batch_here: int) -> None:
+def imitate(
+    components: PrincipalComponents, generator: nn.Module, *, steps: int, batch_here: int, passes: int = 1
+) -> None:
     """Teach a generator to draw what the components draw.
 
     Args:
         components: of the pictures.
         generator: float (B, latent) → (B, C, H, W); changed in place.
         steps: of Adam, each on new latent vectors from torch's default generator.
-        batch_here: pictures a step in this process, as many as in each other one.
+        batch_here: pictures in a pass of this process, as many as in each other one.
+        passes: that each process takes its part of a step's pictures in.
     """
     parameters = list(generator.parameters())
     device = parameters[0].device
     adam = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=(BETA1, BETA2), fused=True)
     for _ in range(steps):
-        z = processes.own_share(lambda n: torch.randn(n, components.latent), batch_here).to(device)
         adam.zero_grad(set_to_none=True)
-        components.distance(z, generator(z)).backward()
+        start = torch.get_rng_state()
+        for number in range(passes):
+            torch.set_rng_state(start)
+            with processes.one_pass(number, passes):
+                z = processes.own_share(lambda n: torch.randn(n, components.latent), batch_here).to(device)
+                (components.distance(z, generator(z)) / passes).backward()
         processes.average_gradients(parameters)
         adam.step()

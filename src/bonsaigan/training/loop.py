@@ -8,6 +8,7 @@ the first one decides, writes and prints (see `processes.py`).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -116,25 +117,30 @@ class Trainer:
             self._add_gradient(loss, "discriminator")
             told.append([loss.item(), *right])
 
-        # --- the generator's turn: have its pictures taken for real
+        # --- the generator's turn, or turns: have its pictures taken for real
         self._train_discriminator(False)
-        between, persuaded = torch.get_rng_state(), []
-        for _ in self._passes(self.generator_adam):
-            if look is None or not one_look:
-                look = self._look_again(pictures, start, between)
-            with self._arithmetic():
-                against = recipe.judge(self.discriminator, look.real) if recipe.loss.paired else []
-                loss = recipe.loss.generator(against, recipe.judge(self.discriminator, look.fake))
-            self._add_gradient(loss + look.pull, "generator")
-            persuaded.append(loss.item())
-        self.scaler.update()
+        loss_discriminator, right_on_real, right_on_fake = processes.mean(np.mean(told, axis=0).tolist())
+        turns = config.generator_turns if right_on_real == right_on_fake == 1.0 else 1
+        persuaded = []
+        for turn in range(turns):
+            shared, own = start if recipe.share_fakes and turn == 0 else None, torch.get_rng_state()
+            for _ in self._passes(self.generator_adam):
+                if look is None or not one_look or turn > 0:
+                    look = self._look_again(pictures, shared, own)
+                with self._arithmetic():
+                    against = recipe.judge(self.discriminator, look.real) if recipe.loss.paired else []
+                    loss = recipe.loss.generator(against, recipe.judge(self.discriminator, look.fake))
+                self._add_gradient(loss + look.pull, "generator")
+                persuaded.append(loss.item())
+            self.scaler.update()
 
         # --- the average follows
         self.progress.step += 1
         seen_nimg = round(config.batch * recipe.real_share)
         self.progress.seen_nimg += seen_nimg
         self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
-        return StepStats(*processes.mean([float(np.mean(persuaded)), *np.mean(told, axis=0).tolist()]))
+        (loss_generator,) = processes.mean([float(np.mean(persuaded))])
+        return StepStats(loss_generator, loss_discriminator, right_on_real, right_on_fake)
 
     def _passes(self, adam: optim.Optimizer) -> Iterator[None]:
         """A player's turn: the parts of its batch, one after the other, and then the descent."""
@@ -151,14 +157,16 @@ class Trainer:
             real = self._view(self._real(pictures, self.real_batch))
             return Look(real, self._view(fake), self._pull(z, fake))
 
-    def _look_again(self, pictures: PictureArray, start: Tensor, between: Tensor) -> Look:
-        """The same for the generator's turn, with gradients: the same pictures, or new ones of its own."""
-        if self.recipe.share_fakes:
-            torch.set_rng_state(start)
+    def _look_again(self, pictures: PictureArray, shared: Tensor | None, own: Tensor) -> Look:
+        """A generator's turn, with gradients: the pictures of random state `shared`, or new ones of `own`."""
+        if shared is not None:
+            torch.set_rng_state(shared)
             look = self._look(pictures, into_generator=True)
-            torch.set_rng_state(between)
+            torch.set_rng_state(own)
             return look
-        torch.set_rng_state(between)
+        torch.set_rng_state(own)
+        if self.recipe.loss.paired:
+            return self._look(pictures, into_generator=True)
         with self._arithmetic():
             z, fake = self._fake(self.fake_batch)
             return Look([], self._view(fake), self._pull(z, fake))
@@ -275,7 +283,13 @@ class Trainer:
         self.components = PrincipalComponents.of_first_process(pictures, latent=self.config.network.latent)
         if first_steps:
             seed_all(self.config.seed, COMPONENTS_STREAM, 0)
-            imitate(self.components, self.generator, steps=first_steps, batch_here=self.fake_batch)
+            imitate(
+                self.components,
+                self.generator,
+                steps=first_steps,
+                batch_here=self.fake_batch,
+                passes=self.config.accumulate,
+            )
             self.ema.module.load_state_dict(self.generator.state_dict())
 
     def begin_from(self, folder: Path) -> None:
@@ -365,7 +379,9 @@ def fit(
     with stop_signals() as stop, monitor.showing(trainer):
         started = time.monotonic()
         trainer.begin(pictures, anew=not exists)
-        trainer.progress.train_sec += time.monotonic() - started
+        begin_sec = time.monotonic() - started
+        trainer.progress.begin_sec += begin_sec
+        trainer.progress.train_sec += begin_sec
         while True:
             progress = trainer.progress
             over = progress.done_share(config.budget) >= 1.0 or monitor.out_of_patience(progress)
@@ -401,6 +417,21 @@ def measure_step_sec(
         trainer.step(pictures)
         times.append(time.monotonic() - started)
     return float(np.median(times[2:]))
+
+
+def measure_begin_sec(config: TrainConfig, pictures: PictureArray, *, device: torch.device) -> float:
+    """Seconds that the generator's start takes here, told from starts of one step and of five."""
+    settings = config.components
+    if not settings.first_steps:
+        return 0.0
+    times = []
+    for steps in (1, 5):
+        short = dataclasses.replace(settings, first_steps=steps)
+        trainer = Trainer(dataclasses.replace(config, components=short), device=device)
+        started = time.monotonic()
+        trainer.begin(pictures, anew=True)
+        times.append(time.monotonic() - started)
+    return times[0] + max(0.0, times[1] - times[0]) / 4 * (settings.first_steps - 1)
 
 
 def share_taken_for_real(logits: Sequence[Tensor]) -> float:

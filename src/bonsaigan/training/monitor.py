@@ -98,7 +98,7 @@ class Monitor:
         """Note a step; draw and score at the looking moments."""
         progress = trainer.progress
         self.steps_since_line.append(stats)
-        now = progress.seen_nimg / max(progress.train_sec, 1e-9)
+        now = progress.seen_nimg / max(progress.step_sec, 1e-9)
         if self.bar is not None:
             bar, task = self.bar
             left = progress.seconds_left(self.config.budget)
@@ -186,7 +186,7 @@ class Monitor:
             trainer,
         )
         try:
-            with self._progress_bar():
+            with self._progress_bar(trainer.progress):
                 yield
         except TrainingError as error:
             for change in self.health.failed(trainer.progress.step, _sentence(error)):
@@ -194,13 +194,15 @@ class Monitor:
             raise
 
     @contextlib.contextmanager
-    def _progress_bar(self) -> Iterator[None]:
+    def _progress_bar(self, progress: Progress) -> Iterator[None]:
         if not self.console.is_terminal:
             yield
             return
         columns = (BarColumn(bar_width=None), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
         with ProgressBar(*columns, TextColumn("{task.fields[status]}"), console=self.console) as bar:
-            self.bar = (bar, bar.add_task("", total=1.0, status=""))
+            starts = progress.step == 0 and self.config.components.first_steps > 0
+            status = "learning the pictures' principal components" if starts else ""
+            self.bar = (bar, bar.add_task("", total=1.0, status=status))
             yield
         self.bar = None
 

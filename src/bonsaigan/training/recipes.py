@@ -49,6 +49,8 @@ class Defaults:
     """Gradient penalties."""
     components: ComponentsConfig = field(default_factory=ComponentsConfig)
     """The generator's start."""
+    generator_turns: int = 1
+    """Turns of the generator while the discriminator is right on everything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,7 @@ def default_config(recipe: Recipe, size: Size, *, channels: int = 3, pictures: i
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         components=defaults.components,
+        generator_turns=defaults.generator_turns,
     )
 
 
@@ -190,6 +193,7 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
         components=ComponentsConfig(first_steps=50, weight=30.0, until_step=300),
+        generator_turns=2,
     )
 
 

@@ -30,6 +30,7 @@ from bonsaigan.data.selection import PictureArray, Selection
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.generator import GeneratorSpec
+from bonsaigan.training import checkpoint
 from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.device import choose_device, choose_precision
 from bonsaigan.training.recipes import find
@@ -131,7 +132,8 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     )
     processes.join()
     budget, device = _budget(wishes), choose_device(wishes.device)
-    init = None if wishes.init is None else runs.find_run(wishes.init)
+    # Only the first process has that run; `start` gives its settings to the others.
+    init = runs.find_run(wishes.init) if wishes.init is not None and processes.is_first() else None
     precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
@@ -154,6 +156,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         augment=defaults.augment,
         ema_kimg=defaults.ema_kimg,
         components=defaults.components if init is None else ComponentsConfig(),
+        generator_turns=defaults.generator_turns,
         accumulate=wishes.accumulate,
         precision=precision,
         init=None if init is None else str(init),
@@ -261,6 +264,8 @@ def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | 
 
 
 def _check_init(config: TrainConfig, init: Path) -> None:
+    if not checkpoint.exists(init / runs.CHECKPOINT_DIR):
+        raise ConfigError(f"--init {str(init)!r}: has no saved state ({runs.CHECKPOINT_DIR}/) to start from")
     other = runs.read_config(init)
     for what, own, theirs in (
         ("recipe", config.recipe, other.recipe),
