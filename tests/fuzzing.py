@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bonsaigan.config import Budget, DataConfig, NetworkConfig, Size, TrainConfig
+from bonsaigan.config import Budget, ComponentsConfig, DataConfig, NetworkConfig, Size, TrainConfig
 from bonsaigan.data.files import Refused, visible
 from bonsaigan.data.picture import examine, hush_libtiff
 from bonsaigan.data.prepare import PreparedSet
@@ -207,6 +207,8 @@ def tiny_config() -> TrainConfig:
         data=DataConfig(source="photos", size=SIZE),
         budget=Budget(steps=10),
         augment=("colour", "translation"),
+        components=ComponentsConfig(first_steps=5, weight=30.0, until_step=10),
+        generator_turns=2,
     )
 
 

@@ -87,7 +87,7 @@ def _run_files() -> dict[str, bytes]:
     counters = {
         "format": checkpoint.FORMAT,
         "sha256": hashlib.sha256(state).hexdigest(),
-        "progress": {**vars(trainer.progress), "best_kid": 0.25, "train_sec": 1.5},
+        "progress": {**vars(trainer.progress), "best_kid": 0.25, "train_sec": 1.5, "begin_sec": 0.5},
     }
     torch.manual_seed(0)
     network = build_generator("article", network=NETWORK, size=SIZE, channels=3)

@@ -223,7 +223,7 @@ class TrainConfig:
     ema_kimg: float = 0.0
     """Half-life of the generator's moving average in thousands of pictures; 0 keeps no average."""
     generator_turns: int = 1
-    """Turns that the generator takes in a step in which the discriminator was right on every picture."""
+    """Turns that the generator takes in a step, after the one of the discriminator, 1 to 16."""
     accumulate: int = 1
     """Passes that each process takes its part of a batch in: less memory; without batch norm the same
     gradients."""

@@ -119,10 +119,8 @@ class Trainer:
 
         # --- the generator's turn, or turns: have its pictures taken for real
         self._train_discriminator(False)
-        loss_discriminator, right_on_real, right_on_fake = processes.mean(np.mean(told, axis=0).tolist())
-        turns = config.generator_turns if right_on_real == right_on_fake == 1.0 else 1
         persuaded = []
-        for turn in range(turns):
+        for turn in range(config.generator_turns):
             shared, own = start if recipe.share_fakes and turn == 0 else None, torch.get_rng_state()
             for _ in self._passes(self.generator_adam):
                 if look is None or not one_look or turn > 0:
@@ -139,8 +137,7 @@ class Trainer:
         seen_nimg = round(config.batch * recipe.real_share)
         self.progress.seen_nimg += seen_nimg
         self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
-        (loss_generator,) = processes.mean([float(np.mean(persuaded))])
-        return StepStats(loss_generator, loss_discriminator, right_on_real, right_on_fake)
+        return StepStats(*processes.mean([float(np.mean(persuaded)), *np.mean(told, axis=0).tolist()]))
 
     def _passes(self, adam: optim.Optimizer) -> Iterator[None]:
         """A player's turn: the parts of its batch, one after the other, and then the descent."""

@@ -50,7 +50,7 @@ class Defaults:
     components: ComponentsConfig = field(default_factory=ComponentsConfig)
     """The generator's start."""
     generator_turns: int = 1
-    """Turns of the generator while the discriminator is right on everything."""
+    """The generator's turns in a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +192,8 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
         optimizer=OptimizerConfig(generator_lr=4e-4, discriminator_lr=4e-4, beta1=0.0, beta2=0.99),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
-        components=ComponentsConfig(first_steps=50, weight=30.0, until_step=300),
+        components=ComponentsConfig(first_steps=50, weight=30.0, until_step=150),
+        # A discriminator that sees through a trained network is right nearly always (benchmarks/LOG.md).
         generator_turns=2,
     )
 
