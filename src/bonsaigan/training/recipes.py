@@ -89,8 +89,8 @@ class Recipe:
     half_precision: tuple[Half, ...] = ("bf16", "fp16")
     """What `--precision auto` may choose besides float32."""
     milestones: tuple[tuple[int, str], ...] = ()
-    """Steps after which pictures learnt from 128 photographs at 64 pixels were what: recognisable is a KID
-    x1000 of at most 100, good of at most 30 (benchmarks/results/time_to_quality-bonsai-intel.json)."""
+    """Steps after which pictures learnt from 128 photographs at 64 pixels were what, in the words of
+    `evaluation.scores.NEARNESS` (benchmarks/results/time_to_quality-bonsai.json)."""
 
     def generator(self, config: TrainConfig) -> nn.Module:
         """Build the generator with fresh weights."""
@@ -252,7 +252,7 @@ RECIPES = {
             optimizer=_adam,
             share_fakes=True,
             split_view=True,
-            milestones=((300, "recognisable"), (1000, "good")),
+            milestones=((150, "recognisable"), (400, "close to the real ones")),
         ),
         Recipe(
             name="r3gan",
