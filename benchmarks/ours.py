@@ -26,8 +26,8 @@ from bonsaigan.generator import save_generator
 from bonsaigan.training import recipes
 from bonsaigan.training.device import choose_precision
 from bonsaigan.training.ema import GeneratorEma, fixed_latents
-from bonsaigan.training.loop import StepStats, Trainer
 from bonsaigan.training.session import spec_of
+from bonsaigan.training.trainer import StepStats, Trainer
 
 DRAW_BATCH, DRAW_SEED = 25, 1
 

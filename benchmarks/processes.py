@@ -26,7 +26,8 @@ import json, sys, time
 import numpy as np
 import torch
 from bonsaigan import processes
-from bonsaigan.training import loop, session
+from bonsaigan.training import session
+from bonsaigan.training.trainer import Trainer
 processes.join()
 spent = [0.0]
 average = processes.average_gradients
@@ -37,7 +38,7 @@ def timed(parameters):
 processes.average_gradients = timed
 wishes = session.Wishes(recipe=sys.argv[1], steps=1, precision="fp32", archive=sys.argv[3] or None)
 plan = session.plan(sys.argv[2], wishes)
-trainer = loop.Trainer(plan.config, device=torch.device("cpu"))
+trainer = Trainer(plan.config, device=torch.device("cpu"))
 steps, exchange = [], []
 for _ in range(int(sys.argv[4])):
     spent[0], started = 0.0, time.perf_counter()

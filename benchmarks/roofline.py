@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bonsaigan.training import session
-from bonsaigan.training.loop import Trainer
+from bonsaigan.training.trainer import Trainer
 
 REPEATS, WARM_UP, MATRIX_SIDE = 12, 3, 4096
 

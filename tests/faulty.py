@@ -31,7 +31,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "download": ("bonsaigan.data.download", "_receive"),
     "reading": ("bonsaigan.data.survey", "_examine_one"),
     "preparation": ("bonsaigan.data.prepare", "_write_array"),
-    "step": ("bonsaigan.training.loop", "Trainer.step"),
+    "step": ("bonsaigan.training.trainer", "Trainer.step"),
     "samples": ("bonsaigan.training.shared", "draw"),
     "evaluation": ("bonsaigan.evaluation.scores", "RealReference.score"),
     "saving": ("bonsaigan.training.checkpoint", "write_durably"),
@@ -191,7 +191,7 @@ def _set_trap(*, stage: str, do: str, call: int = 1, name: str | None = None) ->
 
 def _note_moment() -> None:
     """What is saved and what is done when the trap springs: `moment.json`."""
-    from bonsaigan.training.loop import Trainer
+    from bonsaigan.training.trainer import Trainer
 
     saved = [
         json.loads(path.read_text())["progress"]["step"]
@@ -243,7 +243,7 @@ def _mark_stages(path: str) -> None:
 
 
 def _count_steps() -> None:
-    from bonsaigan.training.loop import Trainer
+    from bonsaigan.training.trainer import Trainer
 
     step = Trainer.step
 

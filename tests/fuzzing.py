@@ -38,9 +38,9 @@ from bonsaigan.studio import points
 from bonsaigan.studio.explorer import Explorer
 from bonsaigan.training import checkpoint
 from bonsaigan.training.health import Health, read_history
-from bonsaigan.training.loop import Trainer
 from bonsaigan.training.recipes import default_config, find
 from bonsaigan.training.session import as_it_began
+from bonsaigan.training.trainer import Trainer
 
 CORPUS = Path(__file__).parent / "corpus"
 SIZE = Size(width_px=32, height_px=32)

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.models import build_generator
 from bonsaigan.training import checkpoint
-from bonsaigan.training.loop import Trainer
+from bonsaigan.training.trainer import Trainer
 from tests.fuzzing import CORPUS, NETWORK, PICTURE_FORMS, SIZE, tiny_config
 from tests.hostile import encoded, photograph
 

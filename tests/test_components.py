@@ -13,8 +13,8 @@ from bonsaigan.config import ComponentsConfig, Size
 from bonsaigan.data.prepare import to_float
 from bonsaigan.models import build_generator
 from bonsaigan.training.components import PrincipalComponents, imitate
-from bonsaigan.training.loop import Trainer
 from bonsaigan.training.recipes import default_config, find
+from bonsaigan.training.trainer import Trainer
 
 
 def pictures_of(count: int, *, side: tuple[int, int] = (32, 32), channels: int = 3) -> np.ndarray:

@@ -22,8 +22,8 @@ from bonsaigan.models.dcgan import DcganGenerator
 from bonsaigan.training import loop, monitor, recipes, session, shared, watches
 from bonsaigan.training.augment import augment
 from bonsaigan.training.health import read_history
-from bonsaigan.training.loop import Trainer
 from bonsaigan.training.session import Plan, Wishes
+from bonsaigan.training.trainer import Trainer
 
 LOOK_EVERY = 5
 
@@ -146,7 +146,7 @@ def test_augmentation_leaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return augment(real(self, pictures, count), self.config.augment).clamp(-1, 1)
 
     monkeypatch.setattr(Trainer, "_real", augmented)
-    monkeypatch.setattr(loop, "augment", lambda images, names: images)
+    monkeypatch.setattr("bonsaigan.training.trainer.augment", lambda images, names: images)
     monkeypatch.setattr(monitor, "is_look", lambda step: step % 40 == 0)
     photos = make_photos(tmp_path / "colourful", contrast=15.0)
     (found,), printed = train(tiny(photos, steps=200, lr=2e-3, evaluate=True, augment=("colour",)))

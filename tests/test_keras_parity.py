@@ -134,8 +134,8 @@ def test_cross_entropy_on_logits_equals_keras_on_probabilities() -> None:
 def article_trainer(*, size: Size, width: int) -> Any:
     """Our trainer of the recipe `article`, without dropout."""
     from bonsaigan.config import Budget, DataConfig, NetworkConfig, TrainConfig
-    from bonsaigan.training.loop import Trainer
     from bonsaigan.training.recipes import find
+    from bonsaigan.training.trainer import Trainer
 
     defaults = find("article").defaults(size, 128)
     config = TrainConfig(

@@ -139,14 +139,15 @@ def test_a_process_that_dies_ends_the_run_with_its_state_and_a_restart_goes_on(p
         "from pathlib import Path\n"
         "from bonsaigan import cli, processes\n"
         "from bonsaigan.training import loop\n"
+        "from bonsaigan.training.trainer import Trainer\n"
         "loop.SAVE_EVERY_SEC = 0.0\n"
-        "step = loop.Trainer.step\n"
+        "step = Trainer.step\n"
         "def dying(self, pictures):\n"
         "    if self.progress.step == 5 and processes.rank() == 1 and not Path('died').exists():\n"
         "        Path('died').touch()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, pictures)\n"
-        "loop.Trainer.step = dying\n"
+        "Trainer.step = dying\n"
         "cli.main()\n"
     )
     Path("main.py").write_text(code)

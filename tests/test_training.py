@@ -25,10 +25,10 @@ from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingErr
 from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.device import choose_device
-from bonsaigan.training.loop import Trainer
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.session import Wishes
+from bonsaigan.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ from bonsaigan.training.recipes import find
 if TYPE_CHECKING:
     from bonsaigan.evaluation.scores import RealReference
     from bonsaigan.training.checkpoint import Progress
-    from bonsaigan.training.loop import StepStats, Trainer
+    from bonsaigan.training.trainer import StepStats, Trainer
 
 FIRST_LOOK_STEP, LOOK_GROWTH, LOOK_EVERY_STEPS = 10, 1.5, 250
 EVALUATE_SHARE = 0.05
