@@ -11,7 +11,8 @@ and everything is scored against it as well.
 
 Results are added to results/time_to_quality-DATA.json, where those of the same contender, seed and moments
 are replaced, so that a comparison may be made in parts. `--plot` draws what is there, and `--figure SECONDS`
-sets the pictures of that moment side by side, if `--keep` kept them. Ctrl-Z, sent to a contender's process,
+sets the pictures of that moment side by side, if `--keep` kept them; `--grid` draws seeds 0 to 63 by
+`projected` as it was at the last moment. Ctrl-Z, sent to a contender's process,
 pauses it between two steps, and the pause is not counted.
 """
 
@@ -31,18 +32,20 @@ from typing import TYPE_CHECKING, Any
 import _result
 import numpy as np
 
+import bonsaigan
 from bonsaigan.data.sources import slug
 from bonsaigan.evaluation import scores
 from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.evaluation.embedding import embed
-from bonsaigan.plots import make_grid
+from bonsaigan.plots import make_grid, save_grid
 from bonsaigan.training import session
 
 if TYPE_CHECKING:
     from bonsaigan.evaluation.embedding import Features, Pictures
 
 HERE = Path(__file__).parent
-FIGURES = HERE.parent / "docs" / "benchmarks"
+DOCS = HERE.parent / "docs"
+FIGURES = DOCS / "benchmarks"
 OURS = ("projected", "r3gan", "dcgan", "article")
 RIVALS = {
     "keras": {"article-keras": "article_keras.py", "gan_ada": "rivals/gan_ada_keras.py"},
@@ -51,6 +54,7 @@ RIVALS = {
 """Environment → contender → program."""
 SAMPLES = 500
 GRID, GRID_COLUMNS = 20, 4
+SEEDS, SEED_COLUMNS = 64, 8
 
 
 def main() -> None:
@@ -75,6 +79,10 @@ def main() -> None:
     print(table(rows))
     if asked.plot:
         plot(rows, FIGURES / f"time-to-quality-{name}.svg")
+    if asked.grid:
+        generator = bonsaigan.load(asked.keep / kept_as(name, "projected", asked.seeds[0]) / "generator")
+        pictures = generator.images(generator.latents(range(SEEDS)))
+        save_grid(DOCS / f"{name}-{asked.at[-1] / 60:g}min.png", pictures, columns=SEED_COLUMNS)
     if asked.figure:
         side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.webp")
 
@@ -96,6 +104,7 @@ def arguments() -> argparse.ArgumentParser:
         parser.add_argument(f"--{environment}", help="the Python of that environment, see rivals/README.md")
     parser.add_argument("--keep", type=Path, help="keep pictures, and our generators, in this folder")
     parser.add_argument("--plot", action="store_true", help="draw KID against minutes")
+    parser.add_argument("--grid", action="store_true", help="draw the seeds of a kept `projected`")
     parser.add_argument("--figure", type=int, metavar="SECONDS", help="set kept pictures side by side")
     return parser
 
