@@ -59,7 +59,10 @@ SEEDS, SEED_COLUMNS = 64, 8
 
 def main() -> None:
     """Train, draw and score each contender with each seed."""
-    asked = arguments().parse_args()
+    parser = arguments()
+    asked = parser.parse_args()
+    if (asked.grid or asked.figure) and asked.keep is None:
+        parser.error("--grid and --figure need --keep FOLDER")
     name = slug(asked.data.partition(":")[2] or Path(asked.data).stem)
     if asked.size != "64":
         name += f"-{asked.size}px"

@@ -83,6 +83,8 @@ def test_two_steps_and_two_more_are_four(
     photos: Path, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = slim(session.plan(str(photos), tiny(**changes)), 8 if changes is HALF else 32)
+    turns = max(plan.config.generator_turns, 2 if changes is HALF else 1)  # the scale must bear two
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, generator_turns=turns))
     whole = session.start(plan, run="whole")
     step = Trainer.step
 
