@@ -4,7 +4,7 @@ python benchmarks/ours.py --recipe projected --data pictures.npy --at 60 300 600
 
 Takes the recipe's defaults for the pictures' size and number, as `bonsaigan train` does, and draws from the
 calibrated average of the generator, as `bonsaigan generate` does. Settings that move over a run move over the
-seconds of the last moment.
+seconds of the last moment. `--init RUN` starts from another run's networks, as `bonsaigan train --init` does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from rivals import _protocol
 
-from bonsaigan.config import Budget, Size, TrainConfig
+from bonsaigan.config import Budget, ComponentsConfig, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.generator import save_generator
 from bonsaigan.training import recipes
@@ -35,17 +35,20 @@ DRAW_BATCH, DRAW_SEED = 25, 1
 class Ours:
     """A `Trainer` as a rival's `Method`."""
 
-    def __init__(self, config: TrainConfig, pictures: np.ndarray, *, samples: int, out: Path):
-        self.out = out
+    def __init__(self, config: TrainConfig, pictures: np.ndarray, asked: _protocol.Asked):
+        self.out = asked.out
         self.trainer = Trainer(config, device=torch.device("cpu"))
-        self.pictures, self.latent, self.samples = pictures, config.network.latent, samples
+        self.pictures, self.latent, self.samples = pictures, config.network.latent, asked.samples
         self.stats: StepStats | None = None
 
     def step(self) -> None:
         """One step of both players, and what comes before the first."""
         began = time.perf_counter()
         if self.trainer.progress.step == 0:
-            self.trainer.begin(self.pictures, anew=True)
+            init = self.trainer.config.init
+            if init is not None:
+                self.trainer.begin_from(Path(init))
+            self.trainer.begin(self.pictures, anew=init is None)
         self.trainer.anneal()
         self.stats = self.trainer.step(self.pictures)
         self.trainer.progress.train_sec += time.perf_counter() - began
@@ -76,6 +79,7 @@ def main() -> None:
     """Train, and leave what every rival leaves."""
     parser = _protocol.parser(__doc__)
     parser.add_argument("--recipe", choices=recipes.RECIPES, default="projected")
+    parser.add_argument("--init", metavar="RUN", help="a run folder to start from the networks of")
     values = parser.parse_args()
     asked, pictures = _protocol.asked(values), _protocol.load_pictures(values.data)
     recipe = recipes.find(values.recipe)
@@ -86,7 +90,9 @@ def main() -> None:
         precision=choose_precision("auto", torch.device("cpu"), half=recipe.half_precision),
         seed=asked.seed,
     )
-    method = Ours(config, pictures, samples=asked.samples, out=asked.out)
+    if values.init:
+        config = dataclasses.replace(config, init=values.init, components=ComponentsConfig())
+    method = Ours(config, pictures, asked)
     networks = {"generator": method.trainer.generator.parameters(), "discriminator": method.trainer.judged}
     about = _protocol.About(
         method=recipe.name,

@@ -12,8 +12,9 @@ and everything is scored against it as well.
 Results are added to results/time_to_quality-DATA.json, where those of the same contender, seed and moments
 are replaced, so that a comparison may be made in parts. `--plot` draws what is there, and `--figure SECONDS`
 sets the pictures of that moment side by side, if `--keep` kept them; `--grid` draws seeds 0 to 63 by
-`projected` as it was at the last moment. Ctrl-Z, sent to a contender's process,
-pauses it between two steps, and the pause is not counted.
+`projected` as it was at the last moment. `--init RUN` lets our recipes start from the networks of that run,
+and names them so. Ctrl-Z, sent to a contender's process, pauses it between two steps, and the pause is not
+counted.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", default="64", help="picture size, as for `bonsaigan train`")
     parser.add_argument("--holdout", type=float, default=0.0)
+    parser.add_argument("--init", type=Path, metavar="RUN", help="our recipes start from that run's networks")
     for environment in RIVALS:
         parser.add_argument(f"--{environment}", help="the Python of that environment, see rivals/README.md")
     parser.add_argument("--keep", type=Path, help="keep pictures, and our generators, in this folder")
@@ -116,11 +118,14 @@ def contend(
     contender: str, judge: Judge, *, seed: int, asked: argparse.Namespace, name: str
 ) -> list[dict[str, Any]]:
     """Run one contender with one seed and score what it leaves."""
+    command = program(contender, asked)
+    if asked.init is not None and contender in OURS:
+        contender = f"{contender} from {asked.init.name}"
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "pictures.npy"
         out = (asked.keep or Path(temporary)) / kept_as(name, contender, seed)
         np.save(data, judge.real)
-        command = [*program(contender, asked), "--data", str(data), "--out", str(out), "--seed", str(seed)]
+        command += ["--data", str(data), "--out", str(out), "--seed", str(seed)]
         command += ["--samples", str(SAMPLES), "--at", *map(str, asked.at)]
         print(f"{contender}, seed {seed}: until {asked.at[-1]} s", flush=True)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -144,7 +149,8 @@ def program(contender: str, asked: argparse.Namespace) -> list[str]:
         SystemExit: its environment is not given.
     """
     if contender in OURS:
-        return [sys.executable, str(HERE / "ours.py"), "--recipe", contender]
+        init = ["--init", str(asked.init)] if asked.init is not None else []
+        return [sys.executable, str(HERE / "ours.py"), "--recipe", contender, *init]
     for environment, programs in RIVALS.items():
         if contender in programs:
             python = getattr(asked, environment)
@@ -214,12 +220,12 @@ def medians(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The medians for people."""
     lines = [
-        "contender         minutes   steps     KID x1000 (range)     recall  coverage  copies/500  seeds"
+        f"{'contender':<24} minutes   steps     KID x1000 (range)     recall  coverage  copies/500  seeds"
     ]
     for m in medians(rows):
         kid = f"{m['kid_x1000']:.1f} ({m['kid_from']:.1f} to {m['kid_to']:.1f})"
         lines.append(
-            f"{m['contender']:<16} {m['at_sec'] / 60:8.1f} {m['steps']:7.0f}  {kid:>22}  {m['recall']:7.2f} "
+            f"{m['contender']:<23} {m['at_sec'] / 60:8.1f} {m['steps']:7.0f}  {kid:>22}  {m['recall']:7.2f} "
             f"{m['coverage']:9.2f} {m['copies']:11.0f} {m['seeds']:6d}"
         )
     return "\n".join(lines)
@@ -227,7 +233,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def kept_as(name: str, contender: str, seed: int) -> str:
     """Folder of a contender's pictures."""
-    return f"{name}-{contender}-{seed}"
+    return f"{name}-{contender.replace(' ', '-')}-{seed}"
 
 
 def side_by_side(rows: list[dict[str, Any]], keep: Path, name: str, *, at: int, path: Path) -> None:
