@@ -405,6 +405,14 @@ def test_networks_that_do_not_fit_are_refused(photos: Path, wish: dict[str, obje
         session.plan(str(photos), dataclasses.replace(tiny(width=None, init="first"), **wish))  # pyright: ignore
 
 
+def test_another_learning_rate_moves_both_players_in_proportion(photos: Path) -> None:
+    usual = session.plan(str(photos), tiny()).config.optimizer
+    asked = session.plan(str(photos), tiny(lr=usual.generator_lr / 4)).config.optimizer
+    assert asked.generator_lr == usual.generator_lr / 4
+    assert asked.discriminator_lr == pytest.approx(usual.discriminator_lr / 4)
+    assert usual.discriminator_lr < usual.generator_lr
+
+
 def test_a_run_without_a_saved_state_is_no_start_and_leaves_no_run(photos: Path) -> None:
     first = session.start(session.plan(str(photos), tiny(steps=1)), run="first")
     shutil.rmtree(first / "checkpoint")

@@ -92,7 +92,9 @@ def train(
     ] = False,
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
     accumulate: Annotated[int, typer.Option(help="Passes that a batch is taken in, for less memory.")] = 1,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: the recipe's]")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="The generator's learning rate. [default: the recipe's]")
+    ] = None,
     width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
     init: Annotated[
         str | None, typer.Option(metavar="RUN", help="Start from the networks of another run.")

@@ -97,7 +97,7 @@ class Wishes:
     batch: int | None = None
     """Pictures a step."""
     lr: float | None = None
-    """Learning rate of both players."""
+    """Learning rate of the generator; the discriminator's changes in proportion."""
     width: int | None = None
     """Base width of the generator."""
     init: str | None = None
@@ -139,7 +139,9 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
     optimizer, network = defaults.optimizer, defaults.network
     if wishes.lr is not None:
-        optimizer = dataclasses.replace(optimizer, generator_lr=wishes.lr, discriminator_lr=wishes.lr)
+        ratio = optimizer.discriminator_lr / optimizer.generator_lr
+        rates = {"generator_lr": wishes.lr, "discriminator_lr": wishes.lr * ratio}
+        optimizer = dataclasses.replace(optimizer, **rates)
     if init is not None:
         network = runs.read_config(init).network
     if wishes.width is not None:
