@@ -123,7 +123,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Adam (Kingma & Ba 2015) for both players, with an optional linear decay to the end of the budget."""
+    """Adam (Kingma & Ba 2015) for both players, with optional linear decays."""
 
     generator_lr: float
     """Learning rate of the generator."""
@@ -138,7 +138,11 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     """Added to the root of the second moment."""
     final_lr_share: float = 1.0
-    """Share of the learning rate left at the end of the budget; 1 keeps it constant."""
+    """Share of both learning rates left at the end of the budget; 1 keeps them constant."""
+    generator_decay_share: float = 1.0
+    """Share of the generator's learning rate left after `generator_decay_kimg`, whatever the budget."""
+    generator_decay_kimg: float = 0.0
+    """Thousands of pictures over which it falls, linearly; 0 keeps it constant."""
 
     def __post_init__(self) -> None:
         _check_range("--lr", self.generator_lr, 0.0, 1.0, above=True)
@@ -146,7 +150,9 @@ class OptimizerConfig:
         for name in ("beta1", "beta2", "first_beta2"):
             if getattr(self, name) is not None:
                 _check_range(name, getattr(self, name), 0.0, 1.0)
-        _check_range("final_lr_share", self.final_lr_share, 0.0, 1.0)
+        for name in ("final_lr_share", "generator_decay_share"):
+            _check_range(name, getattr(self, name), 0.0, 1.0)
+        _check_range("generator_decay_kimg", self.generator_decay_kimg, 0.0, 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,8 +190,15 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
         batch=8,
         network=NetworkConfig(latent=128, width=256, discriminator_width=64),
         # A discriminator that sees through a trained network is right nearly always: its opponent gets more
-        # turns, and longer steps (benchmarks/LOG.md).
-        optimizer=OptimizerConfig(generator_lr=8e-4, discriminator_lr=4e-4, beta1=0.0, beta2=0.99),
+        # turns, and longer steps until shapes are there (benchmarks/LOG.md).
+        optimizer=OptimizerConfig(
+            generator_lr=8e-4,
+            discriminator_lr=4e-4,
+            beta1=0.0,
+            beta2=0.99,
+            generator_decay_share=0.5,
+            generator_decay_kimg=5.0,
+        ),
         augment=("flip", "colour", "translation"),
         ema_kimg=1.0,
         components=ComponentsConfig(first_steps=50, weight=30.0, until_step=150),

@@ -200,12 +200,17 @@ class Trainer:
         return share
 
     def anneal(self) -> None:
-        """Bring learning rates, β₂ and γ to where they belong at this share of the budget, linearly."""
+        """Bring learning rates, β₂ and γ to where they belong by now, linearly."""
         settings, penalty = self.config.optimizer, self.config.penalty
         done = min(1.0, self.progress.done_share(self.config.budget))
         first_beta2 = settings.beta2 if settings.first_beta2 is None else settings.first_beta2
+        decay_nimg = settings.generator_decay_kimg * 1000
+        decayed = min(1.0, self.progress.seen_nimg / decay_nimg) if decay_nimg else 0.0
         for adam, rate in (
-            (self.generator_adam, settings.generator_lr),
+            (
+                self.generator_adam,
+                settings.generator_lr * _between(1, settings.generator_decay_share, decayed),
+            ),
             (self.discriminator_adam, settings.discriminator_lr),
         ):
             for group in adam.param_groups:
