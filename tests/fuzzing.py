@@ -207,6 +207,7 @@ def tiny_config() -> TrainConfig:
         data=DataConfig(source="photos", size=SIZE),
         budget=Budget(steps=10),
         augment=("colour", "translation"),
+        optimizer=dataclasses.replace(config.optimizer, generator_decay_share=0.5, generator_decay_kimg=1.0),
         components=ComponentsConfig(first_steps=5, weight=30.0, until_step=10),
         generator_turns=2,
     )

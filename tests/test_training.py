@@ -214,6 +214,18 @@ def test_settings_move_over_the_budget(photos: Path) -> None:
     assert found == [pytest.approx(end) for end in ends]
 
 
+def test_the_generators_rate_follows_the_pictures_seen_whatever_the_budget(photos: Path) -> None:
+    rates = []
+    for steps in (4, 4_000):
+        trainer = Trainer(session.plan(str(photos), tiny(steps=steps)).config, device=torch.device("cpu"))
+        for seen_nimg in (0, 2_500, 5_000, 50_000):
+            trainer.progress.seen_nimg = seen_nimg
+            trainer.anneal()
+            rates += [a.param_groups[0]["lr"] for a in (trainer.generator_adam, trainer.discriminator_adam)]
+    once = [8e-4, 4e-4, 6e-4, 4e-4, 4e-4, 4e-4, 4e-4, 4e-4]
+    assert rates == pytest.approx(once + once)
+
+
 def test_another_seed_is_another_run(photos: Path) -> None:
     one = session.start(session.plan(str(photos), tiny(steps=1)))
     other = session.start(session.plan(str(photos), tiny(steps=1, seed=1)))
