@@ -98,7 +98,7 @@ def test_equal_pictures_are_a_collapse_and_pass() -> None:
     assert (found.name, found.since_step) == ("collapse", 10)
     assert "Since step 10 the generated pictures are all but equal" in found.what
     assert "0.05" in found.what
-    assert "--lr 0.0002 or --batch 16" in found.advice
+    assert "--lr 0.0004 or --batch 16" in found.advice
     assert tell(watched, [look(750, 0.3)]) == []
     (passed,) = tell(watched, [look(1000, 0.5)])
     assert (passed.over, passed.finding.name, watched.standing) == (True, "collapse", [])
@@ -238,7 +238,7 @@ def test_a_failure_says_why_and_passes_with_the_step() -> None:
     (change,) = watched.failed(17, "The generator's loss became nan at step 17.")
     assert (change.finding.name, change.finding.since_step) == ("not finite", 17)
     assert change.finding.what == "The generator's loss became nan at step 17."
-    assert "--lr 0.0002" in change.finding.advice
+    assert "--lr 0.0004" in change.finding.advice
     resumed = health()
     assert resumed.catch_up([{"step": 17, **change.line()}]) == []
     assert tell(resumed, [step(15)]) == []
