@@ -206,11 +206,9 @@ class Trainer:
         first_beta2 = settings.beta2 if settings.first_beta2 is None else settings.first_beta2
         decay_nimg = settings.generator_decay_kimg * 1000
         decayed = min(1.0, self.progress.seen_nimg / decay_nimg) if decay_nimg else 0.0
+        generator_lr = settings.generator_lr * _between(1.0, settings.generator_decay_share, decayed)
         for adam, rate in (
-            (
-                self.generator_adam,
-                settings.generator_lr * _between(1, settings.generator_decay_share, decayed),
-            ),
+            (self.generator_adam, generator_lr),
             (self.discriminator_adam, settings.discriminator_lr),
         ):
             for group in adam.param_groups:
