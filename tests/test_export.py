@@ -27,8 +27,13 @@ SHAPES = ["64", "96x48", "32x160"]
 
 
 def generator_of(family: str, size: str = "64", *, channels: int = 3) -> Generator:
-    """One with biases and batch statistics as after training, whose pictures use the whole range."""
-    network = NetworkConfig(latent=24, width=16 if family == "article" else 64, discriminator_width=8)
+    """One with biases and batch statistics as after training, whose pictures use the whole range.
+
+    `fastgan+subpixel` is the family `fastgan` with a sub-pixel convolution.
+    """
+    family, _, subpixel = family.partition("+")
+    width = 16 if family == "article" else 64
+    network = NetworkConfig(latent=24, width=width, discriminator_width=8, subpixel=bool(subpixel))
     spec = GeneratorSpec(
         family=family, network=network, size=Size.parse(size), channels=channels, recipe=family, step=5
     )
@@ -48,7 +53,7 @@ def generator_of(family: str, size: str = "64", *, channels: int = 3) -> Generat
 
 
 def cases() -> Iterator[Any]:
-    for family in ("fastgan", "dcgan", "r3gan", "article"):
+    for family in ("fastgan", "fastgan+subpixel", "dcgan", "r3gan", "article"):
         for size in SHAPES:
             for to, target in TARGETS.items():
                 for half in {"fp32": (False,), "fp16": (True,), "either": (False, True)}[target.weights]:

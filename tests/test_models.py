@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bonsaigan.config import NetworkConfig, Size
+from bonsaigan.config import NetworkConfig, Size, TrainConfig
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.models import build_generator, features
-from bonsaigan.models.fastgan import FastGanGenerator, count_doublings, gated, upsampled_conv
+from bonsaigan.models.fastgan import FastGanGenerator, count_doublings, doubled, gated, upsampled_conv
 from bonsaigan.models.projected import ProjectedDiscriminator, SpectralConv2d
+from bonsaigan.training.recipes import default_config, find
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,36 @@ def test_the_start_grid_follows_the_size(width: int, height: int, doublings: int
     assert count_doublings(size) == doublings
     network = FastGanGenerator(latent=8, width=32, size=size, channels=4)
     assert network(torch.randn(2, 8)).shape == (2, 4, height, width)
+    network = FastGanGenerator(latent=8, width=32, size=size, channels=4, subpixel=True)
+    assert network(torch.randn(2, 8)).shape == (2, 4, height, width)
+    assert len(network.levels) == doublings - 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_subpixel_convolution_begins_by_repeating_pixels(bias: bool) -> None:
+    conv = torch.nn.Conv2d(6, 3, kernel_size=3, padding=1, bias=bias)
+    x = torch.randn(2, 6, 5, 7)
+    repeated = torch.nn.functional.interpolate(conv(x), scale_factor=2.0, mode="nearest")
+    torch.testing.assert_close(doubled(conv)(x), repeated, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "subpixel"), [("64", False), ("128", False), ("256x64", False), ("144", True)]
+)
+def test_large_pictures_end_in_a_subpixel_convolution(size: str, subpixel: bool) -> None:
+    config = default_config(find("projected"), Size.parse(size))
+    assert config.network.subpixel == subpixel
+    # A run from before there was a choice has a level there.
+    old = json.loads(config.to_json())
+    del old["network"]["subpixel"]
+    assert not TrainConfig.from_json(json.dumps(old)).network.subpixel
+
+
+@pytest.mark.parametrize("family", ["dcgan", "r3gan", "article"])
+def test_no_other_family_has_a_subpixel_convolution(family: str) -> None:
+    network = NetworkConfig(latent=8, width=8, discriminator_width=8, subpixel=True)
+    with pytest.raises(ConfigError, match=f"'{family}': has no sub-pixel"):
+        build_generator(family, network=network, size=Size(width_px=64, height_px=64), channels=3)
 
 
 def test_parameter_counts_of_the_default_generator() -> None:

@@ -165,6 +165,8 @@ class NetworkConfig:
     """Base width of the generator in channels."""
     discriminator_width: int
     """Base width of the discriminator in channels."""
+    subpixel: bool = False
+    """Whether the generator's last doubling is a sub-pixel convolution (fastgan alone)."""
 
     def __post_init__(self) -> None:
         for name in ("latent", "width", "discriminator_width"):

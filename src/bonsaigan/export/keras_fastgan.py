@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from bonsaigan.export.keras import load_keras
-from bonsaigan.export.keras_layers import apply, convolution, grid_start
+from bonsaigan.export.keras_layers import apply, convolution, doubling, grid_start
 from bonsaigan.export.layers import squeeze, start_weight
 from bonsaigan.models.fastgan import EXCITE_LEVELS, Excitation, FastGanGenerator, Level
 from bonsaigan.models.folding import shift_of
@@ -31,7 +33,11 @@ def build_fastgan(network: FastGanGenerator) -> Any:
             gates = _excitation(excitation, maps[number - EXCITE_LEVELS], f"excitation_{number}")
             x = keras.layers.Multiply(name=f"excited_{number}")([x, gates])
         maps.append(x)
-    picture = convolution(network.to_picture, maps[-1], "to_picture", activation="tanh")
+    last = network.to_picture
+    if isinstance(last, nn.Conv2d):
+        picture = convolution(last, maps[-1], "to_picture", activation="tanh")
+    else:
+        picture = doubling(last.weight, last.bias, maps[-1], "to_picture", activation="tanh")
     return keras.Model(z, picture, name="generator")
 
 

@@ -23,10 +23,10 @@ def convolution(conv: nn.Conv2d, x: Any, name: str, *, activation: str | None = 
 
 
 def doubling(weight: Tensor, bias: Tensor | None, x: Any, name: str, *, activation: str | None = None) -> Any:
-    """A transposed convolution of kernel 4 and stride 2; the weight in torch's axes (in, out, 4, 4)."""
+    """A transposed convolution that doubles the side; the weight in torch's axes (in, out, h, w)."""
     layer = load_keras().layers.Conv2DTranspose(
         weight.shape[1],
-        4,
+        tuple(weight.shape[2:]),
         strides=2,
         padding="same",
         use_bias=bias is not None,

@@ -117,10 +117,12 @@ class Graph:
         return self.linear("Conv", x, layer.weight, bias, pads=pads)
 
     def doubling(self, layer: nn.Module, x: str, *, bias: Tensor | None = None) -> str:
-        """A transposed convolution of kernel 4 and stride 2."""
+        """A transposed convolution that doubles the side."""
         assert isinstance(layer, nn.ConvTranspose2d)
+        assert isinstance(layer.padding, tuple)
         bias = layer.bias if bias is None else bias
-        return self.linear("ConvTranspose", x, layer.weight, bias, strides=[2, 2], pads=[1, 1, 1, 1])
+        pads = list(layer.padding) * 2
+        return self.linear("ConvTranspose", x, layer.weight, bias, strides=[2, 2], pads=pads)
 
     def resize(self, x: str, mode: str) -> str:
         """Twice the side, `nearest` or `linear`."""
@@ -177,7 +179,8 @@ def _fastgan(graph: Graph, network: FastGanGenerator, z: str) -> str:
             gates = _excitation(graph, excitation, maps[coarse], rows << coarse, columns << coarse)
             x = graph.add("Mul", x, gates)
         maps.append(x)
-    return graph.add("Tanh", graph.conv(network.to_picture, maps[-1]))
+    last = network.to_picture
+    return graph.add("Tanh", (graph.conv if isinstance(last, nn.Conv2d) else graph.doubling)(last, maps[-1]))
 
 
 def _excitation(graph: Graph, excitation: Excitation, x: str, rows: int, columns: int) -> str:

@@ -3,7 +3,7 @@
 Kept: nearest upsampling, 3x3 convolutions, batch norm, gated linear units, skip-layer excitation.
 differs: channels halve with every doubling of the side, so that each level costs the same; one
 convolution a level; no noise injection, so that a picture is a function of its latent vector alone; no
-spectral norm in the generator.
+spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SHORTEST_START = 4
 """The start grid's shorter side is this or the next size up that the picture's size allows."""
 SMALL_MAP = 16
 """Below so many pixels a map is so small that making another kernel costs more than it saves."""
+NARROWEST = 32
+"""Fewest channels of any level."""
 EXCITE_LEVELS = 2
 """Skip-layer excitation reaches over this many doublings."""
 
@@ -28,29 +30,35 @@ EXCITE_LEVELS = 2
 class FastGanGenerator(nn.Module):
     """Latent vectors to pictures."""
 
-    def __init__(self, *, latent: int, width: int, size: Size, channels: int = 3, narrowest: int = 32):
+    def __init__(self, *, latent: int, width: int, size: Size, channels: int = 3, subpixel: bool = False):
         """
         Args:
             latent: length of a latent vector.
             width: channels of the start grid; they halve with every doubling of the side.
             size: size of the pictures.
             channels: channels of the pictures.
-            narrowest: fewest channels of any level.
+            subpixel: double the side for the last time by one convolution that makes all four pixels of a
+                cell (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
+                Sub-Pixel Convolutional Neural Network", CVPR 2016), not by a level, of whose cost it is a
+                fraction.
         """
         super().__init__()
         self.latent, self.size, self.channels = latent, size, channels
         doublings = count_doublings(size)
         self.rows, self.columns = size.height_px >> doublings, size.width_px >> doublings
-        widths = [max(width >> level, narrowest) for level in range(doublings + 1)]
+        count = doublings - subpixel
+        widths = [max(width >> level, NARROWEST) for level in range(count + 1)]
         self.start = nn.Linear(latent, self.rows * self.columns * widths[0] * 2, bias=False)
         self.start_norm = nn.BatchNorm2d(widths[0] * 2)
         self.levels = nn.ModuleList(Level(a, b) for a, b in pairwise(widths))
         self.excitations = nn.ModuleList(
             Excitation(widths[level], widths[level + EXCITE_LEVELS])
-            for level in range(doublings - EXCITE_LEVELS + 1)
+            for level in range(count - EXCITE_LEVELS + 1)
         )
         self.to_picture = nn.Conv2d(widths[-1], channels, kernel_size=3, padding=1)
         self.apply(initial_values)
+        if subpixel:
+            self.to_picture = doubled(self.to_picture)
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one picture for each latent vector.
@@ -134,6 +142,21 @@ def upsampled_conv(x: Tensor, weight: Tensor) -> Tensor:
     spread = sum(functional.pad(flipped, corner) for corner in corners)
     assert isinstance(spread, Tensor)
     return functional.conv_transpose2d(x, spread, stride=2, padding=1)
+
+
+def doubled(conv: nn.Conv2d) -> nn.ConvTranspose2d:
+    """A sub-pixel convolution that draws what a convolution of kernel 3 draws, each pixel four times.
+
+    Written as the transposed convolution it equals. Four pixels that begin alike leave no grid in the
+    pictures (Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017).
+    """
+    channels, out = conv.in_channels, conv.out_channels
+    layer = nn.ConvTranspose2d(channels, out, kernel_size=6, stride=2, padding=2, bias=conv.bias is not None)
+    flipped = conv.weight.detach().flip(2, 3).transpose(0, 1)
+    layer.weight.data.copy_(flipped.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3))
+    if conv.bias is not None and layer.bias is not None:
+        layer.bias.data.copy_(conv.bias.detach())
+    return layer
 
 
 def count_doublings(size: Size) -> int:

@@ -185,10 +185,19 @@ def _keras_adam(params: list[nn.Parameter], config: OptimizerConfig, lr: float) 
     return KerasAdam(params, lr=lr, betas=(config.beta1, config.beta2), eps=config.epsilon)
 
 
+SUBPIXEL_ABOVE = 128 * 128
+"""Pixels of a picture beyond which a full last level of the generator costs more than it brings."""
+
+
 def _projected_defaults(size: Size, pictures: int) -> Defaults:
     return Defaults(
         batch=8,
-        network=NetworkConfig(latent=128, width=256, discriminator_width=64),
+        network=NetworkConfig(
+            latent=128,
+            width=256,
+            discriminator_width=64,
+            subpixel=size.width_px * size.height_px > SUBPIXEL_ABOVE,
+        ),
         # A discriminator that sees through a trained network is right nearly always: its opponent gets more
         # turns, and longer steps until shapes are there (benchmarks/LOG.md).
         optimizer=OptimizerConfig(
