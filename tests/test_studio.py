@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -230,6 +231,12 @@ def test_a_training_is_shown_while_it_runs(made: Path, tmp_path: Path) -> None:
     (folder / runs.CONFIG_FILE).write_text(json.dumps(config))
     said = {"finding": "stalled", "what": "<b>No</b> better.", "advice": "Stop.", "over": False}
     add_lines(folder, {"kind": "health", "step": 2, "train_sec": 1.0, "since_step": 2, **said})
+    # Between two looks, which may be minutes apart, nothing but the state is written.
+    long_ago = time.time() - 10 * live.FRESH_SEC
+    os.utime(folder / runs.METRICS_FILE, (long_ago, long_ago))
+    assert not live.status(folder)["live"]
+    (folder / runs.CHECKPOINT_DIR).mkdir()
+    (folder / runs.CHECKPOINT_DIR / "state.json").touch()
     status = live.status(folder)
     assert status["live"]
     assert status["share"] == pytest.approx(0.02)

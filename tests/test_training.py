@@ -430,6 +430,9 @@ def test_a_run_without_a_saved_state_is_no_start_and_leaves_no_run(photos: Path)
     shutil.rmtree(first / "checkpoint")
     with pytest.raises(bonsaigan.BonsaiganError, match="no saved state"):
         session.plan(str(photos), tiny(width=None, init="first"))
+    (first / "config.json").unlink()  # as where a generator was imported
+    with pytest.raises(bonsaigan.BonsaiganError, match="no saved state"):
+        session.plan(str(photos), tiny(width=None, init="first"))
 
 
 def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:

@@ -16,7 +16,14 @@ import typer
 from bonsaigan import cli_explore, cli_run
 from bonsaigan.data.files import visible
 from bonsaigan.errors import BonsaiganError, ConfigError
-from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, plain, progress_bar
+from bonsaigan.terminal import (
+    ArchiveOption,
+    DeviceOption,
+    OwnRunArgument,
+    make_console,
+    plain,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +100,8 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
     accumulate: Annotated[int, typer.Option(help="Passes that a batch is taken in, for less memory.")] = 1,
     lr: Annotated[
-        float | None, typer.Option(help="The generator's learning rate. [default: the recipe's]")
+        float | None,
+        typer.Option(help="The generator's first learning rate; all others follow. [default: the recipe's]"),
     ] = None,
     width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
     init: Annotated[
@@ -158,7 +166,7 @@ def train(
 
 @app.command()
 def resume(
-    run: RunArgument = None,
+    run: OwnRunArgument = None,
     minutes: Annotated[
         float | None, typer.Option(help="A new budget in minutes, from the beginning.")
     ] = None,

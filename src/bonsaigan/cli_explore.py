@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bonsaigan.errors import ConfigError, MissingExtraError
-from bonsaigan.terminal import DeviceOption, RunArgument, make_console, progress_bar, say
+from bonsaigan.terminal import DeviceOption, OwnRunArgument, RunArgument, make_console, progress_bar, say
 
 if TYPE_CHECKING:
     from bonsaigan.generator import Generator
@@ -65,7 +65,7 @@ def walk(
 
 
 def timelapse(
-    run: RunArgument = None,
+    run: OwnRunArgument = None,
     seconds: SecondsOption = 8.0,
     fps: FpsOption = 24.0,
     out: Annotated[

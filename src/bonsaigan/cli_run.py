@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from bonsaigan.errors import ConfigError
-from bonsaigan.terminal import ArchiveOption, DeviceOption, RunArgument, make_console, progress_bar, say
+from bonsaigan.terminal import (
+    ArchiveOption,
+    DeviceOption,
+    OwnRunArgument,
+    RunArgument,
+    make_console,
+    progress_bar,
+    say,
+)
 
 EXPORTS = ("safetensors", "onnx", "keras", "torch", "web")
 """The keys of `export.targets.TARGETS`, which are not imported for `--help`."""
@@ -83,7 +91,7 @@ def generate(
 
 
 def evaluate(
-    run: RunArgument = None,
+    run: OwnRunArgument = None,
     n: Annotated[
         int, typer.Option("-n", "--number", min=8, help="How many pictures to draw and score.")
     ] = 500,
@@ -125,7 +133,7 @@ def evaluate(
     )
 
 
-def report(run: RunArgument = None) -> None:
+def report(run: OwnRunArgument = None) -> None:
     """Write a page about a run, report.html: pictures, curves, scores, copies. It opens offline."""
     from bonsaigan import runs
     from bonsaigan.report.page import write_report

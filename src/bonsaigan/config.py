@@ -126,9 +126,9 @@ class OptimizerConfig:
     """Adam (Kingma & Ba 2015) for both players, with optional linear decays."""
 
     generator_lr: float
-    """Learning rate of the generator."""
+    """Learning rate of the generator at the start."""
     discriminator_lr: float
-    """Learning rate of the discriminator."""
+    """Learning rate of the discriminator at the start."""
     beta1: float = 0.0
     """Decay of the first moment, 0 to 1."""
     beta2: float = 0.99
@@ -169,8 +169,9 @@ class NetworkConfig:
     """Whether the generator's last doubling is a sub-pixel convolution (fastgan alone)."""
 
     def __post_init__(self) -> None:
-        for name in ("latent", "width", "discriminator_width"):
-            _check_range(name, getattr(self, name), 1, 4096)
+        _check_range("network.latent", self.latent, 1, 4096)
+        _check_range("--width", self.width, 1, 4096)
+        _check_range("network.discriminator_width", self.discriminator_width, 1, 4096)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +218,7 @@ class TrainConfig:
     budget: Budget
     """How long to train."""
     batch: int
-    """Real pictures a step, over all processes, 2 to 4096."""
+    """Pictures a step, over all processes, 2 to 4096; the recipe says how many of them are real."""
     network: NetworkConfig
     """Shape of the networks."""
     optimizer: OptimizerConfig

@@ -243,7 +243,7 @@ class Generator:
 
     def _towards_typical(self, z: Tensor, truncation: float) -> Tensor:
         # The mean latent is zero, which generators that normalise their latent cannot draw. So the centres
-        # are vectors of ordinary length: among 256 fixed ones, those nearest by direction.
+        # are vectors of ordinary length: among 8 fixed ones, those nearest by direction.
         source = torch.Generator().manual_seed(SEED_STREAM)
         typical = torch.randn(8, self.spec.network.latent, generator=source)
         nearest = typical[(nn.functional.normalize(z) @ nn.functional.normalize(typical).T).argmax(dim=1)]

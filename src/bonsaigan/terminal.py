@@ -23,6 +23,11 @@ RunArgument = Annotated[
         help="A run's folder, its name under runs/, hf:OWNER/NAME, starter:bonsai, or nothing: the newest.",
     ),
 ]
+OwnRunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="A run's folder, its name under runs/, or nothing: the newest."),
+]
+"""Where a training's own files are needed."""
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 ArchiveOption = Annotated[
     str | None, typer.Option(help="A local copy of the Caltech-101 archive, instead of a download.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NETWORK = "efficientnet-lite2"
 INCEPTION = "inception"
-NETWORKS = (NETWORK, "efficientnet-lite0", INCEPTION)
+NETWORKS = (NETWORK, INCEPTION)
 SIDE_PX = 224
 CPU_BATCH, GPU_BATCH = 4, 64
 FILTER = f"bicubic, antialiased, to {SIDE_PX}x{SIDE_PX}, clamped, not rounded"

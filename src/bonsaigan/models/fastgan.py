@@ -1,9 +1,9 @@
 """The generator of FastGAN (Liu et al., "Towards Faster and Stabilized GAN Training", ICLR 2021), made small.
 
 Kept: nearest upsampling, 3x3 convolutions, batch norm, gated linear units, skip-layer excitation.
-differs: channels halve with every doubling of the side, so that each level costs the same; one
-convolution a level; no noise injection, so that a picture is a function of its latent vector alone; no
-spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level.
+differs: channels halve with every doubling of the side, down to 32, so that the levels until there cost the
+same; one convolution a level; no noise injection, so that a picture is a function of its latent vector alone;
+no spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FastGanGenerator(nn.Module):
         """
         Args:
             latent: length of a latent vector.
-            width: channels of the start grid; they halve with every doubling of the side.
+            width: channels of the start grid; they halve with every doubling of the side, down to 32.
             size: size of the pictures.
             channels: channels of the pictures.
             subpixel: double the side for the last time by one convolution that makes all four pixels of a

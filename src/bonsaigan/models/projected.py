@@ -31,18 +31,17 @@ GRID = 4
 class ProjectedDiscriminator(nn.Module):
     """Frozen features, frozen random mixtures, four heads."""
 
-    def __init__(self, *, width: int, size: Size, channels: int = 3, network: str = "efficientnet-lite0"):
+    def __init__(self, *, width: int, size: Size, channels: int = 3):
         """
         Args:
             width: channels of the finest mixture; the coarser ones have 1, 2 and 4 times as many.
             size: size of the pictures.
             channels: channels of the pictures.
-            network: name of the frozen network.
         """
         super().__init__()
         self.channels = channels
         self.view_hw = _view_hw(size)
-        self.features = features.load(network)
+        self.features = features.load("efficientnet-lite0")
         widths = [width, width, 2 * width, 4 * width]
         self.across_channels = nn.ModuleList(
             nn.Conv2d(c, w, kernel_size=1) for c, w in zip(self.features.stage_channels, widths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from bonsaigan.report.facts import Facts, read_facts
 from bonsaigan.report.images import sample_grids
 from bonsaigan.report.page import render, render_training
 from bonsaigan.report.words import count, span
+from bonsaigan.training.checkpoint import STATE_FILE
 
 FRESH_SEC = 90.0
-"""A run that wrote nothing for so long does not train, or is at its scores."""
+"""A run that wrote nothing for so long does not train: its state is saved every minute."""
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -67,7 +69,8 @@ def _moment(facts: Facts, step: int) -> str:
 
 
 def _written(folder: Path) -> float:
-    try:
-        return (folder / runs.METRICS_FILE).stat().st_mtime
-    except OSError:
-        return 0.0
+    newest = 0.0
+    for path in (folder / runs.METRICS_FILE, folder / runs.CHECKPOINT_DIR / STATE_FILE):
+        with contextlib.suppress(OSError):
+            newest = max(newest, path.stat().st_mtime)
+    return newest

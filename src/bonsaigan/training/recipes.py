@@ -76,7 +76,8 @@ class Recipe:
     real_share: float = 1.0
     """Real pictures in a step's batch; the discriminator sees as many generated ones."""
     share_fakes: bool = False
-    """Both players see the same generated pictures; a batch taken in one pass draws them once a step."""
+    """The pictures generated for the discriminator serve the generator's first turn too; in one pass they
+    are drawn once."""
     split_view: bool = False
     """The discriminator has a frozen `view` whose result both players can share."""
     judge_apart: bool = False

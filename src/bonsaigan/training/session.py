@@ -134,6 +134,8 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     budget, device = _budget(wishes), choose_device(wishes.device)
     # Only the first process has that run; `start` gives its settings to the others.
     init = runs.find_run(wishes.init) if wishes.init is not None and processes.is_first() else None
+    if init is not None and not checkpoint.exists(init / runs.CHECKPOINT_DIR):
+        raise ConfigError(f"--init {str(init)!r}: has no saved state ({runs.CHECKPOINT_DIR}/) to start from")
     precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     defaults = recipe.defaults(data_config.size, len(prepared.train_index))
@@ -266,8 +268,6 @@ def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | 
 
 
 def _check_init(config: TrainConfig, init: Path) -> None:
-    if not checkpoint.exists(init / runs.CHECKPOINT_DIR):
-        raise ConfigError(f"--init {str(init)!r}: has no saved state ({runs.CHECKPOINT_DIR}/) to start from")
     other = runs.read_config(init)
     for what, own, theirs in (
         ("recipe", config.recipe, other.recipe),

@@ -89,7 +89,7 @@ class Trainer:
     # for real (Goodfellow et al. 2014, algorithm 1).
 
     def step(self, pictures: PictureArray) -> StepStats:
-        """Train both players once.
+        """Train the discriminator once and the generator as often as it has turns.
 
         Args:
             pictures: uint8 (N, H, W, C), the whole training set; what is not in memory is read as needed.
@@ -99,7 +99,7 @@ class Trainer:
         """
         config, recipe = self.config, self.recipe
         seed_all(config.seed, STEP_STREAM, self.progress.step)
-        one_look = recipe.share_fakes and config.accumulate == 1  # serves both turns
+        one_look = recipe.share_fakes and config.accumulate == 1  # serves both players
         start, told = torch.get_rng_state(), []
         look: Look | None = None
 
