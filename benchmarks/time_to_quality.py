@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import _result
 import numpy as np
+from PIL import Image
 
 import bonsaigan
 from bonsaigan.data.sources import slug
@@ -86,7 +87,12 @@ def main() -> None:
     if asked.grid:
         generator = bonsaigan.load(asked.keep / kept_as(name, "projected", asked.seeds[0]) / "generator")
         pictures = generator.images(generator.latents(range(SEEDS)))
-        save_grid(DOCS / f"{name}-{asked.at[-1] / 60:g}min.png", pictures, columns=SEED_COLUMNS)
+        path = DOCS / f"{name}-{asked.at[-1] / 60:g}min.png"
+        if asked.size == "64":
+            save_grid(path, pictures, columns=SEED_COLUMNS)
+        else:  # megabytes as a PNG
+            grid = Image.fromarray(make_grid(pictures, columns=SEED_COLUMNS))
+            grid.save(path.with_suffix(".webp"), quality=80, method=6)
     if asked.figure:
         side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.webp")
 
