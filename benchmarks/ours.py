@@ -85,7 +85,7 @@ def main() -> None:
     recipe = recipes.find(values.recipe)
     size = Size(width_px=pictures.shape[2], height_px=pictures.shape[1])
     config = dataclasses.replace(
-        recipes.default_config(recipe, size, pictures=len(pictures)),
+        recipes.default_config(recipe, size),
         budget=Budget(minutes=asked.at[-1] / 60) if asked.at else Budget(steps=asked.steps),
         precision=choose_precision("auto", torch.device("cpu"), half=recipe.half_precision),
         seed=asked.seed,

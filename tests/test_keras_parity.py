@@ -137,7 +137,7 @@ def article_trainer(*, size: Size, width: int) -> Any:
     from bonsaigan.training.recipes import find
     from bonsaigan.training.trainer import Trainer
 
-    defaults = find("article").defaults(size, 128)
+    defaults = find("article").defaults(size)
     config = TrainConfig(
         recipe="article",
         data=DataConfig(source="demo:bonsai", size=size, fit="squash"),

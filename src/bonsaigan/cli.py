@@ -322,7 +322,7 @@ def _dry_run(console: Console, plan: Plan, device: str) -> None:
         steps = budget.steps if budget.steps is not None else (budget.kimg or 0) * 1000 / step_nimg
         minutes = (begin_sec + steps * step_sec) / 60
         console.print(f"{step_sec:.3f} s a step: {budget} take about {minutes:.1f} minutes", highlight=False)
-    usual = recipe.defaults(plan.config.data.size, len(plan.training_pictures)).batch
+    usual = recipe.defaults(plan.config.data.size).batch
     if recipe.milestones and plan.config.batch == usual:
         when = ", ".join(
             f"{what} after {steps:,} steps ({(begin_sec + steps * step_sec) / 60:.1f} minutes here)"

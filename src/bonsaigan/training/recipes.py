@@ -33,7 +33,7 @@ from bonsaigan.training.losses import AdversarialLoss
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What a recipe proposes for a size and a number of pictures."""
+    """What a recipe proposes for a size of pictures."""
 
     batch: int
     """Pictures a step."""
@@ -65,8 +65,8 @@ class Recipe:
     """The paper or article it comes from."""
     family: str
     """Key of the generator in `models`."""
-    defaults: Callable[[Size, int], Defaults]
-    """(size, number of pictures) → settings."""
+    defaults: Callable[[Size], Defaults]
+    """Size of the pictures → settings."""
     discriminator_family: str
     """Key of the discriminator in `models`."""
     loss: AdversarialLoss
@@ -156,9 +156,9 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def default_config(recipe: Recipe, size: Size, *, channels: int = 3, pictures: int = 128) -> TrainConfig:
+def default_config(recipe: Recipe, size: Size, *, channels: int = 3) -> TrainConfig:
     """The settings that a recipe proposes, without data: for looking at its networks."""
-    defaults = recipe.defaults(size, pictures)
+    defaults = recipe.defaults(size)
     return TrainConfig(
         recipe=recipe.name,
         data=DataConfig(source="", size=size),
@@ -190,7 +190,7 @@ SUBPIXEL_ABOVE = 128 * 128
 """Pixels of a picture beyond which a full last level of the generator costs more than it brings."""
 
 
-def _projected_defaults(size: Size, pictures: int) -> Defaults:
+def _projected_defaults(size: Size) -> Defaults:
     return Defaults(
         batch=8,
         network=NetworkConfig(
@@ -216,7 +216,7 @@ def _projected_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
+def _dcgan_defaults(size: Size) -> Defaults:
     return Defaults(
         batch=16,
         network=NetworkConfig(latent=100, width=512, discriminator_width=64),
@@ -226,7 +226,7 @@ def _dcgan_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
+def _r3gan_defaults(size: Size) -> Defaults:
     return Defaults(
         batch=8,
         network=NetworkConfig(latent=64, width=128, discriminator_width=128),
@@ -244,7 +244,7 @@ def _r3gan_defaults(size: Size, pictures: int) -> Defaults:
     )
 
 
-def _article_defaults(size: Size, pictures: int) -> Defaults:
+def _article_defaults(size: Size) -> Defaults:
     return Defaults(
         batch=32,
         network=NetworkConfig(latent=100, width=128, discriminator_width=64),

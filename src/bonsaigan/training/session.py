@@ -138,7 +138,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         raise ConfigError(f"--init {str(init)!r}: has no saved state ({runs.CHECKPOINT_DIR}/) to start from")
     precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
-    defaults = recipe.defaults(data_config.size, len(prepared.train_index))
+    defaults = recipe.defaults(data_config.size)
     optimizer, network = defaults.optimizer, defaults.network
     if wishes.lr is not None:
         ratio = optimizer.discriminator_lr / optimizer.generator_lr
