@@ -133,7 +133,7 @@ def evaluate(
     )
 
 
-def report(run: OwnRunArgument = None) -> None:
+def report(run: RunArgument = None) -> None:
     """Write a page about a run, report.html: pictures, curves, scores, copies. It opens offline."""
     from bonsaigan import runs
     from bonsaigan.report.page import write_report

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from bonsaigan.config import TrainConfig, read_json
-from bonsaigan.errors import RunError
+from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.locks import hold
 
 RUNS_DIR = Path("runs")
@@ -145,6 +145,8 @@ def read_config(folder: Path) -> TrainConfig:
     """
     import json
 
+    if not (folder / CONFIG_FILE).exists() and (folder / GENERATOR_FILE).is_file():
+        raise ConfigError(f"{folder}: a generator alone; it was not trained here ({CONFIG_FILE} is missing)")
     return TrainConfig.from_json(json.dumps(read_json(folder / CONFIG_FILE)))
 
 
