@@ -55,6 +55,29 @@ def test_a_mistake_is_one_line_and_status_2(arguments: list[str], said: str, tmp
     assert not (tmp_path / "runs").exists()
 
 
+def test_resume_goes_on_with_the_same_data_or_not_at_all(tmp_path: Path) -> None:
+    own = ("--run", "r", "--size", "32", "--width", "32", "--no-evaluate")
+    assert run("train", "demo:bonsai:8", *own, "--steps", "1", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "runs" / "r" / "config.json").read_bytes()
+    for more, said in (
+        (("demo:bonsai:9", "--resume"), "was trained on 'demo:bonsai:8', not on 'demo:bonsai:9'"),
+        (("demo:bonsai:8", "--resume", "--dry-run"), "--dry-run: --run 'r' is there already"),
+    ):
+        result = run("train", *more, *own, "--steps", "3", cwd=tmp_path)
+        assert (result.returncode, said in result.stderr) == (2, True), result.stderr
+    assert (tmp_path / "runs" / "r" / "config.json").read_bytes() == before
+
+
+def test_doctor_keeps_its_picture_away_from_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    make_folder(folder, good=8)
+    inside = run("doctor", ".", "--out", "sheet.png", cwd=folder)
+    assert (inside.returncode, "lies among the pictures" in inside.stderr) == (2, True)
+    assert run("doctor", ".", cwd=folder).returncode == 0
+    assert (tmp_path / "doctor.png").is_file()
+    assert not (folder / "doctor.png").exists()
+
+
 def test_what_cannot_be_written_is_one_line_too(tmp_path: Path) -> None:
     (tmp_path / "generator-bonsai").touch()  # where the report of the starter goes
     result = run("report", "starter:bonsai", cwd=tmp_path)

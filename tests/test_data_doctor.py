@@ -48,6 +48,14 @@ def test_each_of_thirty_hostile_files_is_named_and_every_good_one_used(tmp_path)
     assert severities == sorted(severities, key=["left out", "fixed", "note"].index)
 
 
+def test_the_longest_pictures_are_shown_too(tmp_path):
+    long = {"wide.png": photograph(0).resize((1920, 16)), "tall.png": photograph(1).resize((16, 1920))}
+    folder = fill(tmp_path / "set", {f"{i}.png": photograph(i) for i in range(8)} | long)
+    found = examine_folder(folder)
+    assert sum(file.used for file in found.files) == 10
+    assert crop_figure(open_source(str(folder)), found).width > 0
+
+
 def test_the_summary_is_plain(tmp_path):
     make_folder(tmp_path / "set", good=10)
     summary = examine_folder(tmp_path / "set").summary

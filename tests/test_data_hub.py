@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 import types
 
 import pytest
@@ -69,6 +71,24 @@ def test_it_is_fetched_once_and_kept_with_its_licence(tmp_path, monkeypatch):
     assert asked == ["someone/trees"]
 
 
+def test_two_that_want_it_at_once_fetch_it_once(tmp_path, monkeypatch):
+    asked = pretend(monkeypatch, {"train": rows(9)})
+    fetch, began = hub._fetch, threading.Event()
+
+    def slow(*arguments: object) -> None:
+        began.set()
+        time.sleep(0.2)
+        fetch(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(hub, "_fetch", slow)
+    other = threading.Thread(target=open_source, args=("hf:a/b",), kwargs={"cache_dir": tmp_path})
+    other.start()
+    assert began.wait(10)
+    assert len(list(open_source("hf:a/b", cache_dir=tmp_path).files())) == 9
+    other.join()
+    assert asked == ["a/b"]
+
+
 def test_bytes_that_are_elsewhere_are_read_there(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(b"picture")
     module = types.ModuleType("fsspec")
@@ -97,7 +117,7 @@ def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"bonsaigan\[hub\]"):
         open_source("hf:a/b", cache_dir=tmp_path)
-    assert not list(tmp_path.rglob("*.zip*"))
+    assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.filterwarnings("ignore")  # the library's own

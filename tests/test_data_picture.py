@@ -72,6 +72,8 @@ def test_sixteen_bits_are_scaled_not_cut_off():
         found = look(encoded(Image.fromarray(values), form))
         assert np.abs(pixels(found)[..., 0].astype(int) - wanted).max() <= 1, (form, values.dtype)
         assert "16-bit" in [f.kind for f in found.findings]
+    dark = np.minimum(ramp, 255).astype(np.int32)  # as dark as it is, whatever its brightest pixel
+    assert pixels(look(encoded(Image.fromarray(dark), "TIFF"))).max() == 1
     unit = look(encoded(Image.fromarray((ramp / 65535).astype(np.float32)), "tiff"))
     assert np.abs(pixels(unit)[..., 0].astype(int) - wanted).max() <= 1
     nothing = look(encoded(Image.fromarray(np.full((64, 64), np.nan, np.float32)), "tiff"))

@@ -57,6 +57,15 @@ def test_folder_is_searched_to_the_bottom_in_natural_order(tmp_path):
     assert next(open_source(str(tmp_path)).files()).read() == JPEG
 
 
+def test_a_run_among_the_pictures_is_not_trained_on(tmp_path):
+    for name in ("a.jpg", "runs/set-1/config.json", "runs/set-1/data.json", "runs/set-1/samples/000010.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(JPEG)
+    picture, run = open_source(str(tmp_path)).files()
+    assert picture.name == "a.jpg"
+    assert (run.name, str(run.refusal)) == ("runs/set-1", "a run of bonsaigan, with pictures of its own")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_links_are_followed_but_not_round_in_circles(tmp_path):
     (tmp_path / "pictures").mkdir()

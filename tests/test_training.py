@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import bonsaigan
 from bonsaigan import processes, runs
 from bonsaigan.config import ComponentsConfig
 from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
+from bonsaigan.evaluation import scores
 from bonsaigan.plots import make_grid
-from bonsaigan.training import checkpoint, session
-from bonsaigan.training.device import choose_device
+from bonsaigan.training import checkpoint, monitor, session, shared
+from bonsaigan.training.device import choose_device, lacks_memory
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.session import Wishes
@@ -170,18 +172,33 @@ def test_a_process_without_a_gpu_of_its_own_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(processes, "count", lambda: 4)
-    monkeypatch.setattr(processes, "local_rank", lambda: 3)
-    with pytest.raises(ConfigError, match="process 3 of this machine has no GPU: there are 2"):
+    monkeypatch.setattr(processes, "local_count", lambda: 4)
+    with pytest.raises(ConfigError, match="4 processes on this machine and 2 GPUs"):
         choose_device("cuda")
 
 
 def test_no_memory_left_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter(
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more"),
+            MemoryError("cannot have 2 GiB"),
+        )
+    )
+
     def step(_trainer: Trainer, _pictures: np.ndarray) -> object:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+        raise next(errors)
 
     monkeypatch.setattr(Trainer, "step", step)
-    with pytest.raises(TrainingError, match=r"no memory left for --batch 4 in --accumulate 1 .* 2 GiB"):
-        session.start(session.plan(str(photos), tiny()))
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=r"no memory left for --batch 4 in --accumulate 1 .* 2 GiB"):
+            session.start(session.plan(str(photos), tiny()))
+
+
+def test_what_torch_says_when_the_cpu_has_no_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert lacks_memory(caught.value)
+    assert not lacks_memory(RuntimeError("something else"))
 
 
 def test_a_run_is_named_by_a_path_too_and_its_name_is_never_taken_twice(photos: Path) -> None:
@@ -374,7 +391,28 @@ def test_fewer_pictures_than_a_batch_train(tmp_path: Path) -> None:
     assert len(list((run / "samples").glob("*.png"))) == 1
 
 
-def test_scores_keep_the_best_moment_and_patience_ends_the_run(photos: Path) -> None:
+def test_the_best_moment_stays_and_patience_ends_the_run(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kids = iter((0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))  # each time the last is the look at the end
+    monkeypatch.setattr(monitor, "is_look", lambda step: True)
+    monkeypatch.setattr(Monitor, "_can_afford", lambda *_: True)
+    monkeypatch.setattr(shared, "EVALUATE_COUNT", 12)
+    monkeypatch.setattr(
+        scores.RealReference, "score", lambda *_: scores.QuickScore(kid=next(kids), diversity=1.0)
+    )
+    wishes = tiny(recipe="dcgan", width=32, steps=50, evaluate=True, patience=2)
+    run = session.start(session.plan(str(photos), wishes), run="r", console=Console(width=200))
+    assert checkpoint.load(run / "checkpoint")[1].step == 3
+    spec = bonsaigan.load(run).spec
+    assert (spec.step, spec.scores["kid"]) == (1, 0.2)
+    assert "--patience ended it: 2 scores without a better one" in capsys.readouterr().out
+    session.resume("r")  # goes on, with patience anew
+    assert checkpoint.load(run / "checkpoint")[1].step == 5
+    assert bonsaigan.load(run).spec.step == 1
+
+
+def test_a_score_is_kept_and_shown(photos: Path) -> None:
     run = session.start(session.plan(str(photos), tiny(steps=1, evaluate=True)), run="r")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     scored = [line for line in lines if line["kind"] == "evaluation"]

@@ -95,7 +95,7 @@ def train(
     steps: StepsOption = None,
     run: RunOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run if it is there already.")
+        bool, typer.Option("--resume", help="Go on with the run if it is there already, by its own settings.")
     ] = False,
     batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
     accumulate: Annotated[int, typer.Option(help="Passes that a batch is taken in, for less memory.")] = 1,
@@ -126,6 +126,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a generator on a set of pictures."""
+    from bonsaigan import processes
     from bonsaigan.training import session
 
     console = make_console()
@@ -133,6 +134,8 @@ def train(
         if run is None:
             raise ConfigError("--resume: give --run NAME, so that it is known which run to go on with")
         if session.is_begun(run):
+            if processes.is_first():
+                _check_same(run, data, dry_run=dry_run)
             _resume(run, minutes=minutes, kimg=kimg, steps=steps, archive=archive, device=device)
             return
     wishes = session.Wishes(
@@ -187,9 +190,10 @@ def doctor(
     size: SizeOption = "64",
     fit: FitOption = None,
     archive: ArchiveOption = None,
-    out: Annotated[Path, typer.Option(help="Where to write the picture of what the crop keeps.")] = Path(
-        "doctor.png"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the picture of what the crop keeps. [default: doctor.png]"),
+    ] = None,
     itself: Annotated[
         bool, typer.Option("--self", help="Examine this installation instead, and try a step.")
     ] = False,
@@ -211,6 +215,7 @@ def doctor(
         for name, value in look():
             console.print(f"{name:<32} {plain(value)}", highlight=False)
         return
+    target = _beside(data, out)
     config = DataConfig(
         source=data,
         archive=archive,
@@ -230,10 +235,10 @@ def doctor(
     if diagnosis.used:
         figure = crop_figure(source, diagnosis)
         try:
-            figure.save(out)
+            figure.save(target)
         except (OSError, ValueError) as error:  # ValueError: no such format
-            raise ConfigError(f"--out {str(out)!r}: cannot write there: {error}") from None
-        console.print(f"what the crop keeps: {plain(str(out))}", highlight=False)
+            raise ConfigError(f"--out {str(target)!r}: cannot write there: {error}") from None
+        console.print(f"what the crop keeps: {plain(str(target))}", highlight=False)
 
 
 @app.command()
@@ -247,6 +252,30 @@ def recipes() -> None:
     for recipe in RECIPES.values():
         table.add_row(f"[bold]{recipe.name}", recipe.summary, recipe.loss.name, recipe.source)
     make_console().print(table)
+
+
+def _beside(data: str, out: Path | None) -> Path:
+    """Where `doctor` writes: never among the pictures, of which its own would be one the next time."""
+    inside = Path(data).resolve()
+    target = Path("doctor.png") if out is None else out
+    if not (inside.is_dir() and target.resolve().is_relative_to(inside)):
+        return target
+    if out is not None:
+        raise ConfigError(f"--out {str(out)!r}: lies among the pictures of DATA; name another place")
+    return inside.parent / "doctor.png"
+
+
+def _check_same(run: str, data: str, *, dry_run: bool) -> None:
+    """Make sure that to go on with a run is what `train --resume` was meant to do."""
+    from bonsaigan import runs
+
+    if dry_run:
+        raise ConfigError(f"--dry-run: --run {run!r} is there already, and --resume would go on with it")
+    before = runs.read_config(runs.named(run)).data.source
+    if data != before:
+        raise ConfigError(
+            f"--resume: --run {run!r} was trained on {before!r}, not on {data!r}; choose another name"
+        )
 
 
 def _resume(
@@ -305,13 +334,14 @@ def _tell_plan(console: Console, plan: Plan) -> None:
 
 
 def _dry_run(console: Console, plan: Plan, device: str) -> None:
-    from bonsaigan.training.device import choose_device
+    from bonsaigan.training.device import choose_device, memory_for
     from bonsaigan.training.loop import measure_begin_sec, measure_step_sec
     from bonsaigan.training.recipes import find
 
     where = choose_device(device)  # pyright: ignore[reportArgumentType]
-    step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
-    begin_sec = measure_begin_sec(plan.config, plan.training_pictures, device=where)
+    with memory_for(plan.config):
+        step_sec = measure_step_sec(plan.config, plan.training_pictures, device=where)
+        begin_sec = measure_begin_sec(plan.config, plan.training_pictures, device=where)
     console.print_json(plan.config.to_json(), ensure_ascii=True)
     budget, recipe = plan.config.budget, find(plan.config.recipe)
     step_nimg = round(plan.config.batch * recipe.real_share)

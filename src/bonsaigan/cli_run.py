@@ -93,7 +93,7 @@ def generate(
 def evaluate(
     run: OwnRunArgument = None,
     n: Annotated[
-        int, typer.Option("-n", "--number", min=8, help="How many pictures to draw and score.")
+        int, typer.Option("-n", "--number", min=8, max=10_000, help="How many pictures to draw and score.")
     ] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the first picture, and of the random subsets.")] = 0,
     features: Annotated[
@@ -200,7 +200,7 @@ def import_keras(
     generator = read(file)
     folder = runs.create_run(run, source_name=slug(file.stem))
     save_generator(folder, generator.network, generator.spec)
-    say(f"draw with: bonsaigan generate {folder.name}")
+    say(f"draw with: bonsaigan generate {runs.typed(folder)}")
 
 
 def diagram(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -14,6 +13,7 @@ from bonsaigan.config import read_json
 from bonsaigan.errors import BonsaiganError
 from bonsaigan.generator import load
 from bonsaigan.report.page import write_report
+from bonsaigan.training.device import lacks_memory
 from bonsaigan.training.session import Trained
 
 
@@ -41,8 +41,10 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
                 found = appraise(folder, real, count=COUNT, device=device)
         except KeyboardInterrupt:
             _say(console, f"not scored: stopped; score it with: bonsaigan evaluate {runs.typed(folder)}")
-        except (BonsaiganError, torch.OutOfMemoryError) as error:
-            _say(console, f"not scored: {str(error).splitlines()[0]}")
+        except (BonsaiganError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, BonsaiganError) or lacks_memory(error)):
+                raise
+            _say(console, f"not scored: {(str(error).splitlines() or ['no memory left'])[0]}")
         else:
             _say(console, found.scores.verdict)
             _say(console, found.copies.verdict)

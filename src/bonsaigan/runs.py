@@ -106,7 +106,8 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
         folder = named(name, runs_dir=runs_dir)
         if (folder / CONFIG_FILE).exists():
             raise RunError(
-                f"--run {name!r} exists; go on with: bonsaigan resume {name}, or choose another name"
+                f"--run {name!r} exists; go on with: bonsaigan resume {shlex.quote(name)}, "
+                "or choose another name"
             )
         if (folder / GENERATOR_FILE).exists():
             raise RunError(f"--run {name!r} exists: a generator that was imported; choose another name")

@@ -185,7 +185,8 @@ def _cell(data: bytes, config: DataConfig, cell_px: int) -> Image.Image:
 
     bright = _thumbnail(decode(data, at_least=(2 * cell_px, 2 * cell_px)), cell_px)
     box = kept_box(bright.width, bright.height, size=config.size, fit=config.fit)
-    left, top, right, bottom = (round(edge) for edge in box)
+    left, top = min(round(box[0]), bright.width - 1), min(round(box[1]), bright.height - 1)
+    right, bottom = max(round(box[2]), left + 1), max(round(box[3]), top + 1)
     cell = Image.blend(bright, Image.new("RGB", bright.size, "white"), 0.7)
     cell.paste(bright.crop((left, top, right, bottom)), (left, top))
     ImageDraw.Draw(cell).rectangle((left, top, right - 1, bottom - 1), outline=(220, 60, 40))
@@ -194,8 +195,10 @@ def _cell(data: bytes, config: DataConfig, cell_px: int) -> Image.Image:
 
 def _thumbnail(image: Image.Image, cell_px: int) -> Image.Image:
     """`image` as RGB on white, at most `cell_px` a side."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return ImageOps.contain(image.convert("RGB"), (cell_px, cell_px))
+    scale = cell_px / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)

@@ -13,6 +13,7 @@ from bonsaigan.data import archives
 from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, printable
 from bonsaigan.data.sources import Source, slug
 from bonsaigan.errors import DataError, DownloadError, MissingExtraError
+from bonsaigan.locks import hold
 
 HUB_PICTURES_MAX = 100_000
 
@@ -29,7 +30,13 @@ def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) ->
         raise DataError(f"hf:{printable(name)}: expected hf:OWNER/NAME")
     path = find_cache_dir(cache_dir) / "hub" / f"{name.replace('/', '--')}.zip"
     if not path.exists():
-        _fetch(name, path, progress)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with hold(path.with_name(path.name + ".lock")):
+                if not path.exists():  # who held it before may have fetched it
+                    _fetch(name, path, progress)
+        except OSError as error:
+            raise DownloadError(f"hf:{name}: cannot keep it in {path.parent}: {error.strerror}") from None
     with archives.open_zip(path) as archive:
         about = _about(archive.comment)
     return Source(
@@ -56,7 +63,6 @@ def _fetch(name: str, path: Path, progress: Progress | None) -> None:
         raise MissingExtraError(feature=f"DATA of the form hf:{name}", extra="hub") from None
     part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         rows, info = _open_rows(datasets, name)
         with zipfile.ZipFile(part, "w") as archive:
             for index, (suffix, data) in enumerate(_pictures(rows, name)):

@@ -302,9 +302,10 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     """Scale (H, W) values of 16 or 32 bits to uint8; Pillow's own conversion cuts them off at 255."""
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    limits = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
     values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
-    for limit in (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,):
+    for limit in limits:
         if low >= 0 and high <= limit:
             return np.rint(values * (255 / limit)).astype(np.uint8)
     return np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

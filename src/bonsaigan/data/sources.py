@@ -31,6 +31,7 @@ from bonsaigan.data.files import (
     too_large,
 )
 from bonsaigan.errors import DataError
+from bonsaigan.runs import CONFIG_FILE, DATA_FILE
 
 CALTECH_URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip?download=1"
 CALTECH_MD5 = "3138e1922a9193bfa496528edbbc45d0"
@@ -39,6 +40,8 @@ CALTECH_CITATION = (
     "Li, F.-F., Andreeto, M., Ranzato, M., & Perona, P. (2022). Caltech 101 (1.0) [Data set]. CaltechDATA. "
     "https://doi.org/10.22002/D1.20086"
 )
+RUN_FILES = {CONFIG_FILE, DATA_FILE}
+"""A folder that has both is a run."""
 CALTECH_ENTRY = "101_ObjectCategories"
 DEMO_COUNT, DEMO_COUNT_MAX = 256, 100_000
 FORMS = "a folder, a .zip or .tar(.gz) archive, caltech101:CATEGORY, hf:OWNER/NAME or demo:bonsai"
@@ -130,7 +133,10 @@ def _archive(path: Path) -> Source:
 
 
 def _walk(root: Path) -> Iterator[SourceFile]:
-    """Every file below `root` in natural order. A folder reached twice, through links, is entered once."""
+    """Every file below `root` in natural order, but for runs that were made there.
+
+    A folder reached twice, through links, is entered once.
+    """
     seen: set[tuple[int, int]] = set()
     pending = [(root, "")]
     while pending:
@@ -148,6 +154,9 @@ def _walk(root: Path) -> Iterator[SourceFile]:
             yield refuse(
                 prefix.rstrip("/"), f"a folder that cannot be read: {error.strerror}", kind="unreadable"
             )
+            continue
+        if folder != root and {entry.name for entry in found} >= RUN_FILES:
+            yield refuse(prefix.rstrip("/"), "a run of bonsaigan, with pictures of its own")
             continue
         below = []
         for entry in found:

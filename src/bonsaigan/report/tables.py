@@ -8,7 +8,7 @@ from typing import Any
 from bonsaigan import runs
 from bonsaigan.report import facts as read
 from bonsaigan.report.facts import Facts
-from bonsaigan.report.words import EXPLAINED, LABELS, count, measure, number, plus_minus
+from bonsaigan.report.words import EXPLAINED, LABELS, count, measure, plus_minus
 
 VERSION_NAMES = {"bonsaigan": "bonsaigan", "python": "Python", "torch": "PyTorch", "system": "system"}
 
@@ -81,7 +81,7 @@ def commands(facts: Facts) -> list[tuple[str, str]]:
     found = [("Draw 64 new pictures", f"bonsaigan generate {run}")]
     if facts.config:
         minutes = read.number(facts.config, "budget", "minutes")
-        more = f" --minutes {number(minutes * 2)}" if minutes else ""
+        more = f" --minutes {minutes * 2:.10g}" if minutes else ""
         done = facts.done_share
         if done is not None and done < 0.995:
             found.append(("Finish the training", f"bonsaigan resume {run}"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 import torch
 
 from bonsaigan import processes
-from bonsaigan.config import Arithmetic, Device, Half, Precision
-from bonsaigan.errors import ConfigError
+from bonsaigan.config import Arithmetic, Device, Half, Precision, TrainConfig
+from bonsaigan.errors import ConfigError, TrainingError
 
 PRODUCT_SIDE = 1536
 TENSOR_CORES_SINCE = 7, 0
@@ -39,10 +40,39 @@ def _own(device: torch.device) -> torch.device:
     # Each process of a machine takes a GPU of its own.
     if device.type != "cuda" or processes.count() == 1:
         return device
-    if processes.local_rank() >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        raise ConfigError(f"process {processes.local_rank()} of this machine has no GPU: there are {there}")
+    there, wanted = torch.cuda.device_count(), processes.local_count()
+    if wanted > there:
+        raise ConfigError(
+            f"{wanted} processes on this machine and {there} GPU{'s' * (there != 1)}, but each needs one: "
+            f"torchrun --nproc-per-node {there}, or --device cpu"
+        )
     return torch.device("cuda", processes.local_rank())
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: on a GPU, on the CPU (torch's or numpy's), or on Apple's."""
+    known = ("DefaultCPUAllocator", "MPS backend out of memory")
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in known)
+    )
+
+
+@contextmanager
+def memory_for(config: TrainConfig) -> Iterator[None]:
+    """Run the block; where its memory does not suffice, say what needs less.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        raise TrainingError(
+            f"no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try more "
+            f"passes, or a smaller batch or --size ({(str(error).splitlines() or [''])[0]:.80})"
+        ) from None
 
 
 def choose_precision(wish: Precision, device: torch.device, *, half: Collection[Half]) -> Arithmetic:

@@ -148,6 +148,8 @@ class Monitor:
         if warning:
             self.console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
         self._take_up_best(trainer.progress)
+        if self.out_of_patience(trainer.progress):  # who goes on all the same wants more of it
+            trainer.progress.evaluations_since_best = 0
         step = trainer.progress.step
         self.console.print(f"going on from step {step}")
         history = read_history(self.folder / METRICS_FILE)
@@ -165,6 +167,8 @@ class Monitor:
             f"{verb} after {progress.step} steps, {minutes:.1f} minutes: {escape(str(self.folder))}",
             highlight=False,
         )
+        if not stopped and self.out_of_patience(progress):
+            self.console.print(f"--patience ended it: {self.config.patience} scores without a better one")
         for finding in self.health.standing:
             self._say_health(f"{finding.what} {finding.advice}")
         if progress.best_kid is not None:
@@ -221,7 +225,7 @@ class Monitor:
         self._note({"kind": "evaluation", **scores, **self._leaks(generated)}, trainer)
         for key, value in scores.items():
             self.board.add_scalar(f"evaluation/{key}", value, progress.step)
-        best = progress.best_kid is None or score.kid < progress.best_kid
+        best = progress.best_kid is None or score.kid <= progress.best_kid
         if best:
             progress.best_kid, progress.best_step, progress.evaluations_since_best = (
                 score.kid,

@@ -28,11 +28,11 @@ from bonsaigan.config import (
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.selection import PictureArray, Selection
 from bonsaigan.data.sources import open_source
-from bonsaigan.errors import ConfigError, RunError, TrainingError
+from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
 from bonsaigan.training.checkpoint import write_atomically
-from bonsaigan.training.device import choose_device, choose_precision
+from bonsaigan.training.device import choose_device, choose_precision, memory_for
 from bonsaigan.training.recipes import find
 
 DEFAULT_MINUTES = 10.0
@@ -316,13 +316,9 @@ def _train(
         return
     spec = spec_of(config, source=str(manifest["source"]), licence=manifest.get("licence"))
     try:
-        monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
-        fit(config, pictures, folder, monitor, device=where)
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try more "
-            f"passes, or a smaller batch or --size ({str(error).splitlines()[0]:.80})"
-        ) from None
+        with memory_for(config):
+            monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
+            fit(config, pictures, folder, monitor, device=where)
     except OSError as error:  # samples, lines and logs: what must not be lost has its own errors
         said = error.strerror or str(error)
         raise RunError(f"cannot write into {folder}: {said}; what was saved before is kept") from None
