@@ -86,6 +86,12 @@ def test_a_generator_goes_out_and_comes_back(place: Path) -> None:
     for said in ("24 pictures, demo:bonsai:24", "CC0 1.0", "Recipe `projected`, step 2", "## Copies"):
         assert said in card
     assert str(place) not in card
+    page = (place / "runs/r/export/web/README.md").read_text(encoding="utf-8")
+    assert "any web server" in page
+    assert "bonsaigan.load" not in page
+    assert (
+        json.loads((place / "runs/r/generator.json").read_text())["source"] == "24 pictures, demo:bonsai:24"
+    )
     result = run("generate", "runs/r/export/safetensors", "-n", "2", "--out", "back", cwd=place)
     assert result.returncode == 0, result.stderr
     assert len(list((place / "back").glob("*.png"))) == 2

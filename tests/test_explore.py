@@ -146,6 +146,26 @@ def test_a_film_of_another_kind_is_refused(tmp_path: Path) -> None:
             save_film(tmp_path / "file" / name, np.zeros((2, 32, 32, 3), np.uint8))
 
 
+def test_a_film_that_ffmpeg_did_not_finish_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_film(tmp_path / "film.mp4", np.zeros((6, 32, 32, 3), np.uint8))
+    before = path.read_bytes()
+    write = imageio_ffmpeg.write_frames
+
+    def cut_short(name: str, *arguments: object, **options: object) -> Iterator[None]:
+        try:
+            yield from write(name, *arguments, **options)  # pyright: ignore[reportArgumentType]
+        finally:
+            Path(name).write_bytes(Path(name).read_bytes()[:100])
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", cut_short)
+    with pytest.raises(ConfigError, match="ffmpeg wrote 0 of 8 frames"):
+        save_film(path, np.zeros((8, 32, 32, 3), np.uint8))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["film.mp4"]
+
+
 def test_a_time_lapse_begins_with_the_first_grid_and_ends_with_the_last(tmp_path: Path) -> None:
     for step in (5, 10, 200):
         cells = np.full((4, 32, 32, 3), step, np.uint8)
@@ -280,6 +300,10 @@ def test_any_image_becomes_a_target(channels: int, tmp_path: Path) -> None:
         if channels == 3:
             assert target[16, 40].tolist() == [255, 255, 255]
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    whole = as_target(generator, Image.new("RGB", (96, 32), "red"), fit="squash")
+    padded = as_target(generator, Image.new("RGB", (96, 32), "red"), fit="pad")
+    assert (whole[0] == whole[16]).all()
+    assert not (padded[0] == padded[16]).all()
     for bad in ("bad.jpg", "missing.png"):
         with pytest.raises(DataError, match=bad):
             as_target(generator, tmp_path / bad)

@@ -167,6 +167,10 @@ def test_mistakes_are_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pyt
         export(generator, to="safetensors", out=mine / "README.md")
     with pytest.raises(BonsaiganError, match="cannot be written"):
         export(generator, to="safetensors", out=mine / "README.md" / "deeper")
+    monkeypatch.chdir(mine)
+    for nameless in ("..", ".", "sub/.."):
+        with pytest.raises(ConfigError, match="a name of its own"):
+            export(generator, to="safetensors", out=Path(nameless))
     assert [(p.name, p.read_text()) for p in mine.iterdir()] == [("README.md", "my own")]
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtraError, match=r"bonsaigan\[onnx\]"):

@@ -93,6 +93,19 @@ def test_a_page_is_complete_and_small(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_a_page_takes_the_place_of_one_with_a_runtime_and_back(tmp_path: Path) -> None:
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (tmp_path / "package").mkdir(exist_ok=True)
+        (tmp_path / "package" / name).write_bytes(b"runtime")
+    generator, out = generator_of("article", "32"), tmp_path / "page"
+    for bundle in (None, tmp_path / "package", None):
+        export(generator, to="web", out=out, bundle=bundle)
+        assert (out / "runtime").exists() == (bundle is not None)
+    (out / "my.txt").touch()
+    with pytest.raises(ConfigError, match="has other files in it"):
+        export(generator, to="web", out=out)
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("family", "size", "channels"),

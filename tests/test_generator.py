@@ -102,6 +102,7 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
         ["directions", "starter:bonsai", "-k", "2"],
         ["mix", "1", "2", "starter:bonsai"],
         ["report", "starter:bonsai"],
+        ["export", "starter:bonsai"],
     ):
         done = CliRunner().invoke(cli.app, command)
         assert done.exit_code == 0, done.output
@@ -109,6 +110,9 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
     assert [path.name for path in (tmp_path / "generator-bonsai/generated").iterdir()] == [
         "grid-seed000000-n3.png"
     ]
+    exported = (tmp_path / "generator-bonsai/export/safetensors/README.md").read_text(encoding="utf-8")
+    for said in ("Please cite: Li, F.-F.", "CC BY 4.0", "| KID ×1000 | 9.4 |", "By whoever trained it"):
+        assert said in exported
     assert sorted(folder.iterdir()) == before
     pictures = load("starter:bonsai").images(load("starter:bonsai").latents(range(8)))
     assert pictures.std(axis=0).mean() > 20

@@ -29,6 +29,7 @@ from bonsaigan import runs
 from bonsaigan.errors import ConfigError
 from bonsaigan.generator import load, save_generator
 from bonsaigan.studio import points
+from bonsaigan.studio.explorer import Kept
 from tests.test_explore import small
 from tests.test_report import add_lines, made
 
@@ -241,7 +242,9 @@ def test_a_training_is_shown_while_it_runs(made: Path, tmp_path: Path) -> None:
     assert status["live"]
     assert status["share"] == pytest.approx(0.02)
     assert status["findings"] == ["stalled: <b>No</b> better. Stop."]
-    assert [s["step"] for s in status["samples"]] == [2]
+    (sample,) = status["samples"]
+    assert sample["step"] == 2
+    assert sample["stamp"] == (folder / "samples" / "000002.png").stat().st_mtime
     html = live.training_html(folder)
     assert "<svg" in html
     assert "&lt;b&gt;No&lt;/b&gt;" in html
@@ -266,6 +269,32 @@ def test_favourites_are_kept_in_the_run(studio: Studio) -> None:
     assert change({"add": ["8"]}, "text/plain") == 415
     assert change({"add": [str(seed) for seed in range(499)]}) == 400  # with the two there are, too many
     assert studio.json("/api/favourites") == ["7", "7*12*0.5"]
+
+
+def test_favourites_that_cannot_be_read_are_not_written_over(studio: Studio) -> None:
+    path = studio.folder / "favourites.json"
+    before = path.read_bytes() if path.exists() else None
+    path.write_text('["7", "9",]')
+    body = json.dumps({"add": ["8"]}).encode()
+    ask = {"method": "PATCH", "content_type": "application/json"}
+    assert studio.ask("/api/favourites", body=body, **ask)[0] == 400
+    assert path.read_text() == '["7", "9",]'
+    assert studio.ask("/api/favourites", body=b'"' + b"x" * (5 << 20) + b'"', **ask)[0] == 400
+    path.unlink() if before is None else path.write_bytes(before)
+
+
+def test_what_may_change_is_not_kept_by_the_browser(studio: Studio) -> None:
+    for path in ("/samples/2.png", "/timelapse.gif"):
+        assert studio.ask(path)[1]["cache-control"] == "no-store"
+    assert "max-age" in studio.ask("/samples/2.png?v=1")[1]["cache-control"]
+
+
+def test_only_so_many_bytes_of_pictures_are_kept() -> None:
+    kept = Kept[bytes](10, size=len)
+    for name in "abcd":
+        kept.put(name, b"1234")
+    kept.put("d", b"12345")
+    assert [kept.get(name) for name in "abcd"] == [None, None, b"1234", b"12345"]
 
 
 def test_favourites_of_two_pages_are_all_kept(studio: Studio) -> None:

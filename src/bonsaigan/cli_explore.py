@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,16 @@ if TYPE_CHECKING:
 
 LatestOption = Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")]
 TruncationOption = Annotated[float, typer.Option(help="1 draws everything; less is safer and more alike.")]
-SecondsOption = Annotated[float, typer.Option(min=0.1, max=600, help="Length of the film.")]
-FpsOption = Annotated[float, typer.Option(min=1, max=60, help="Frames a second.")]
+
+
+def _finite(param: typer.CallbackParam, value: float) -> float:
+    if not math.isfinite(value):  # a range lets it through
+        raise ConfigError(f"--{param.name} {value}: expected a number")
+    return value
+
+
+SecondsOption = Annotated[float, typer.Option(min=0.1, max=600, callback=_finite, help="Length of the film.")]
+FpsOption = Annotated[float, typer.Option(min=1, max=60, callback=_finite, help="Frames a second.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +61,7 @@ def walk(
 
     folder = runs.find_run(run)
     target = out or runs.output_folder(run, folder) / "walk.mp4"
-    check_film(target)
+    check_film(target, fps=fps)
     columns, rows = _grid(grid)
     chosen = range(seed, seed + stops * columns * rows) if seeds is None else _numbers(seeds, "--seeds")
     generator = _load(folder, latest=latest, device=device)
@@ -79,7 +88,7 @@ def timelapse(
 
     folder = runs.find_run(run)
     target = out or runs.output_folder(run, folder) / "timelapse.mp4"
-    check_film(target)
+    check_film(target, fps=fps)
     frames = frames_of(folder, seconds=seconds, fps=fps)
     say(f"{len(frames)} frames in {save_film(target, frames, fps=fps)}")
 
@@ -105,7 +114,7 @@ def invert(
     target = _png(out or runs.output_folder(run, folder) / f"inverted-{image.stem}.png")
     generator = _load(folder, latest=latest, device=device)
     with progress_bar(make_console(), "steps") as progress:
-        found = generator.invert(image, steps=steps, progress=progress)
+        found = generator.invert(image, steps=steps, fit=runs.fit_of(folder), progress=progress)
     near = generator.images(generator.latents([found.seed]))[0]
     _write(target, lambda: save_grid(target, np.stack([found.target, near, found.picture]), columns=3))
     say(found.verdict)
@@ -197,7 +206,7 @@ def _load(folder: Path, *, latest: bool, device: str) -> Generator:
 
 def _grid(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,2})[x×](\d{1,2})", text)
-    if match is None or "0" in match.groups():
+    if match is None or 0 in (int(number) for number in match.groups()):
         raise ConfigError(f"--grid {text!r}: expected COLUMNSxROWS like 4x3")
     return int(match[1]), int(match[2])
 

@@ -175,7 +175,7 @@ def export(
         hub.check_name(push, flag="--push")
     folder = runs.find_run(run)
     generator = load(folder, latest=latest)
-    spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE)
+    spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE, page=to == "web")
     target = out or runs.output_folder(run, folder) / "export" / TARGETS[to].name
     written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
     say(str(written))

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bonsaigan.config import MODES, NetworkConfig, Size, from_dict, read_bounded, read_json
+from bonsaigan.config import MODES, Fit, NetworkConfig, Size, from_dict, read_bounded, read_json
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.explore.paths import Walk, slerp, walk
@@ -65,6 +65,8 @@ class GeneratorSpec:
     """What it was trained on, for people."""
     licence: str | None = None
     """Terms of the pictures it was trained on."""
+    citation: str | None = None
+    """What whoever made them wants to be cited."""
     folded: bool = False
     """Whether batch norms are folded into the weights, as in exports."""
     format: int = FORMAT
@@ -221,6 +223,7 @@ class Generator:
         image: str | Path | bytes | np.ndarray | Image.Image,
         *,
         steps: int | None = None,
+        fit: Fit = "crop",
         progress: Callable[[int, int | None], None] | None = None,
     ) -> Inversion:
         """The latent vector whose picture is most like an image, and how like it is.
@@ -228,6 +231,7 @@ class Generator:
         Args:
             image: a file, its content, uint8 (H, W, C) or a Pillow image of any size.
             steps: of the search; by default enough.
+            fit: how it gets the pictures' shape; as the pictures that were trained on did, for the best find.
             progress: called with the steps done and all steps.
 
         Raises:
@@ -236,7 +240,7 @@ class Generator:
         from bonsaigan.explore import inversion
 
         steps = inversion.STEPS if steps is None else steps
-        return inversion.invert(self, image, steps=steps, progress=progress)
+        return inversion.invert(self, image, steps=steps, fit=fit, progress=progress)
 
     def _latent(self, seed: int) -> Tensor:
         return seed_latents([seed], latent=self.spec.network.latent)[0]

@@ -16,11 +16,11 @@ import os
 import platform
 import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-from bonsaigan.config import TrainConfig, read_json
+from bonsaigan.config import Fit, TrainConfig, read_json
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.locks import hold
 
@@ -149,6 +149,13 @@ def read_config(folder: Path) -> TrainConfig:
     if not (folder / CONFIG_FILE).exists() and (folder / GENERATOR_FILE).is_file():
         raise ConfigError(f"{folder}: a generator alone; it was not trained here ({CONFIG_FILE} is missing)")
     return TrainConfig.from_json(json.dumps(read_json(folder / CONFIG_FILE)))
+
+
+def fit_of(folder: Path) -> Fit:
+    """How a run's pictures were fitted to their size; `crop` where that is not known."""
+    with suppress(ConfigError):
+        return read_config(folder).data.fit
+    return "crop"
 
 
 def versions() -> dict[str, str]:

@@ -20,14 +20,18 @@ SHORTEST_PX = {".mp4": 256, ".gif": 128, ".webp": 128}
 """Smaller films are enlarged by a whole number until the shorter side has so many pixels."""
 
 
-def check_film(path: Path) -> None:
-    """Whether `save_film` knows the format, before long work begins.
+def check_film(path: Path, *, fps: float) -> None:
+    """Whether `save_film` knows the format and the rate, before long work begins.
 
     Raises:
         ConfigError: it does not.
     """
-    if path.suffix.lower() not in FORMATS:
+    kind = path.suffix.lower()
+    if kind not in FORMATS:
         raise ConfigError(f"--out {str(path)!r}: a film's name ends in {', '.join(FORMATS)}")
+    highest = GIF_FPS_MAX if kind == ".gif" else 60
+    if not 0 < fps <= highest:
+        raise ConfigError(f"--fps {fps:g}: must be above 0 up to {highest} for a {kind} film")
 
 
 def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> Path:
@@ -44,11 +48,8 @@ def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> 
     Raises:
         ConfigError: another ending, another rate, or the file cannot be written.
     """
-    check_film(path)
+    check_film(path, fps=fps)
     kind = path.suffix.lower()
-    highest = GIF_FPS_MAX if kind == ".gif" else 60
-    if not 0 < fps <= highest:
-        raise ConfigError(f"--fps {fps:g}: must be above 0 up to {highest} for a {kind} film")
     shown = (_enlarged(to_rgb(frame[None])[0], SHORTEST_PX[kind]) for frame in frames)
     fresh = path.with_name(f".{path.stem}.writing{kind}")
     try:
@@ -91,10 +92,18 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
         ffmpeg_log_level="error",
     )
     writer.send(None)
+    sent = 0
     for frame in itertools.chain([first], frames):
         even = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         writer.send(np.ascontiguousarray(even))
-    writer.close()
+        sent += 1
+    writer.close()  # which does not tell whether ffmpeg could write it all
+    try:
+        written, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
+    except RuntimeError:
+        written = 0
+    if written != sent:
+        raise OSError(f"ffmpeg wrote {written} of {sent} frames")
 
 
 def _enlarged(frame: np.ndarray, shortest_px: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bonsaigan.config import MODES
+from bonsaigan.config import MODES, Fit
 from bonsaigan.data.picture import examine
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.resize import as_array
@@ -98,19 +98,21 @@ def invert(
     image: str | Path | bytes | np.ndarray | Image.Image,
     *,
     steps: int = STEPS,
+    fit: Fit = "crop",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Inversion:
     """Find the latent vector whose picture is most like an image.
 
     Args:
-        image: a file, its content, uint8 (H, W, C), or a Pillow image; any size, cropped about the centre.
+        image: a file, its content, uint8 (H, W, C), or a Pillow image; any size.
         steps: of the optimisation.
+        fit: how it gets the shape of the generator's pictures.
         progress: called with the steps done and all steps.
 
     Raises:
         DataError: the image cannot be read.
     """
-    target = as_target(generator, image)
+    target = as_target(generator, image, fit=fit)
     perceptual = Perceptual(generator.device)
     seeds = generator.latents(range(SEEDS))
     drawn = generator.images(seeds)
@@ -145,7 +147,9 @@ def invert(
     )
 
 
-def as_target(generator: Generator, image: str | Path | bytes | np.ndarray | Image.Image) -> np.ndarray:
+def as_target(
+    generator: Generator, image: str | Path | bytes | np.ndarray | Image.Image, *, fit: Fit = "crop"
+) -> np.ndarray:
     """Any image as the generator would have drawn it: its size, its channels; uint8 (H, W, C).
 
     Raises:
@@ -169,7 +173,7 @@ def as_target(generator: Generator, image: str | Path | bytes | np.ndarray | Ima
         image.save(file, format="PNG")
         image = file.getvalue()
     # The same way as a picture to train on takes, with the same bounds on what strangers send.
-    examined = examine(image, size=spec.size, fit="crop")
+    examined = examine(image, size=spec.size, fit=fit)
     if examined.picture is None:
         raise DataError(f"{name}: {'; '.join(f.message for f in examined.findings)}")
     small = Pillow.fromarray(_flat(examined.picture))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from bonsaigan.plots import make_grid
 if TYPE_CHECKING:
     from bonsaigan.generator import Generator
 
+WALK_MAX_BYTES = 1 << 30
+"""Of a walk's frames, which are in memory two times."""
 ROUNDS = 6
 """How often frames are placed anew at most; each round draws all of them."""
 EVEN_ENOUGH = 0.03
@@ -84,7 +87,7 @@ def walk(generator: Generator, stops: Tensor, *, frames: int, columns: int = 1) 
         columns: cells a row.
 
     Raises:
-        ConfigError: too few stops or frames.
+        ConfigError: too few stops or frames, or too much to keep in memory.
     """
     cells, count = stops.shape[:2]
     if count < 2:
@@ -92,6 +95,13 @@ def walk(generator: Generator, stops: Tensor, *, frames: int, columns: int = 1) 
     if frames < 2 * count:
         raise ConfigError(
             f"{frames} frames for {count} stops: a walk needs at least two frames a stop (--seconds, --fps)"
+        )
+    size, channels = generator.spec.size, generator.spec.channels
+    size_bytes = frames * cells * size.width_px * size.height_px * channels
+    if size_bytes > WALK_MAX_BYTES:
+        raise ConfigError(
+            f"{frames} frames of {cells} picture{'s' * (cells > 1)}: {size_bytes >> 20} MiB, at most "
+            f"{WALK_MAX_BYTES >> 20} fit (--seconds, --fps, --grid)"
         )
     walks = [_even_walk(generator, one, frames) for one in stops]
     pictures = np.stack([pictures for pictures, *_ in walks], axis=1)
@@ -113,7 +123,7 @@ def steps_of(frames: np.ndarray) -> np.ndarray:
     Returns:
         float64 (N,) from 0 to 1; the last is from the last frame to the first.
     """
-    following = np.roll(frames, -1, axis=0)
+    following = itertools.chain(frames[1:], frames[:1])
     return np.array(
         [np.sqrt(np.mean(np.square(b.astype(np.float32) - a))) / 255 for a, b in zip(frames, following)],
         np.float64,

@@ -9,12 +9,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from bonsaigan.data.sources import PUBLIC
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.report import words
 from bonsaigan.report.facts import Facts, clean, integer, mapping, number, read_facts, text
 
-PUBLIC = ("caltech101:", "hf:", "demo:")
-"""Sources that anybody can find by what the user typed; others are paths."""
 HERE = "path/to/this/folder"
 UNKNOWN = "not stated; ask whoever made the pictures before you share or sell what this generator draws"
 CARD = """---
@@ -33,14 +32,7 @@ It runs in fractions of a second on one CPU core.
 
 ## Use
 
-```python
-import bonsaigan
-
-generator = bonsaigan.load("{address}")
-generator.sample(4, seed=7)[0].save("new.png")
-```
-
-On the command line: `bonsaigan generate {address} -n 64`. The same seed is always the same picture.
+{use}
 
 ## Data
 
@@ -69,13 +61,28 @@ Its licence cannot give more rights than the pictures had.
 """
 
 
-def publishable(folder: Path, spec: GeneratorSpec, *, address: str = HERE) -> tuple[GeneratorSpec, str]:
+USE = """```python
+import bonsaigan
+
+generator = bonsaigan.load("{address}")
+generator.sample(4, seed=7)[0].save("new.png")
+```
+
+On the command line: `bonsaigan generate {address} -n 64`. The same seed is always the same picture."""
+USE_PAGE = """Hand this folder out by any web server, such as `python -m http.server`, and open it in a
+browser. The same seed is always the same picture, here as elsewhere."""
+
+
+def publishable(
+    folder: Path, spec: GeneratorSpec, *, address: str = HERE, page: bool = False
+) -> tuple[GeneratorSpec, str]:
     """What may be said about a run's generator: its spec with the scores of its very step, and a model card.
 
     Args:
         folder: the run; what cannot be read there counts as unknown.
         spec: the generator's own.
         address: what to type for it, once it is where it shall be.
+        page: it is a page that draws by itself.
     """
     facts = read_facts(folder)
     same = integer(facts.metrics, "step") == spec.step
@@ -85,44 +92,52 @@ def publishable(folder: Path, spec: GeneratorSpec, *, address: str = HERE) -> tu
         spec,
         source=_source(facts, spec),
         licence=spec.licence and clean(spec.licence),
+        citation=text(facts.data, "citation") or (spec.citation and clean(spec.citation)) or None,
         scores=known or spec.scores,
     )
-    return public, _card(public, facts, address=address, scored=same)
+    return public, _card(public, facts, use=USE_PAGE if page else USE.format(address=address), scored=same)
 
 
 def _source(facts: Facts, spec: GeneratorSpec) -> str:
     typed = text(facts.config, "data", "source")
-    if not facts.config:
-        return clean(spec.source)
+    if not facts.config:  # from a generator alone, which an older version may have told its pictures' path
+        return "" if spec.source.startswith(("the folder ", "the archive ")) else clean(spec.source)
     name = typed if typed.startswith(PUBLIC) else text(facts.data, "name")
     count = integer(facts.data, "counts", "train")
     return f"{count} pictures, {name}" if count is not None else name
 
 
-def _card(spec: GeneratorSpec, facts: Facts, *, address: str, scored: bool) -> str:
+def _card(spec: GeneratorSpec, facts: Facts, *, use: str, scored: bool) -> str:
     train_sec = facts.last.train_sec if facts.last else None
     machine = text(facts.begin, "versions", "system") or text(facts.begin, "system")
     budget = f"{words.span(train_sec)} of training" if train_sec else "Time of training unknown"
-    citation = text(facts.data, "citation")
     return CARD.format(
         title=f"{_line(text(facts.data, 'name') or spec.recipe)}: a generator made with bonsaigan",
-        address=address,
+        use=use,
         size=spec.size,
         colour={1: "greyscale", 3: "in colour", 4: "in colour with transparency"}[spec.channels],
-        data=_line(spec.source) + ".",
+        data=_line(spec.source or "Not known") + ".",
         licence=_line(spec.licence or UNKNOWN),
-        citation=f"- Please cite: {_line(citation)}\n" if citation else "",
+        citation=f"- Please cite: {_line(spec.citation)}\n" if spec.citation else "",
         recipe=_line(spec.recipe),
         step=spec.step,
         generator_kind=", the moving average of its weights" if number(facts.config, "ema_kimg") else "",
         budget=f"{budget}{f' on {_line(machine)}' if machine else ''}.",
-        scores=_scores(facts.metrics, scored=scored),
+        scores=_scores(facts.metrics, {} if facts.config else spec.scores, scored=scored),
         copies=_copies(facts.metrics, scored=scored),
     )
 
 
-def _scores(metrics: dict[str, Any], *, scored: bool) -> str:
+def _scores(metrics: dict[str, Any], told: dict[str, Any], *, scored: bool) -> str:
+    """What was measured here, or else what it brought with it."""
     if not scored:
+        known = [
+            f"| {words.LABELS.get(name, name)} | {words.measure(name, value)} |"
+            for name in words.EXPLAINED
+            if (value := number(told, name)) is not None
+        ]
+        if known:
+            return "\n".join(("By whoever trained it:", "", "| measure | generated |", "|---|---|", *known))
         return "Not scored. `bonsaigan evaluate` does it where the pictures are at hand."
     numbers, floor = mapping(metrics, "scores", "numbers"), mapping(metrics, "scores", "floor")
     rows = ["| measure | generated | real against real |", "|---|---|---|"]

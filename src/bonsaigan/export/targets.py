@@ -35,8 +35,6 @@ Draw = Callable[[np.ndarray], np.ndarray]
 class Target:
     """A form that a generator can be written in."""
 
-    summary: str
-    """What it is for, in a few words."""
     name: str
     """Of the file or folder, where the user gives none."""
     runtime: str
@@ -45,33 +43,31 @@ class Target:
     """Where it is written and loaded: a `Form` in this package."""
     weights: Literal["fp32", "either", "fp16"] = "fp32"
     """How weights can be stored."""
+    optional: str = ""
+    """A folder that it may have in it or not."""
 
 
 TARGETS = {
     "safetensors": Target(
-        summary="weights, JSON and model card for bonsaigan itself",
         name="safetensors",
         runtime="bonsaigan",
         module="weights",
         weights="either",
     ),
     "onnx": Target(
-        summary="ONNX Runtime and what else reads .onnx",
         name="generator.onnx",
         runtime="ONNX Runtime",
         module="onnx",
         weights="either",
     ),
-    "keras": Target(summary="plain Keras 3", name="generator.keras", runtime="Keras", module="keras"),
-    "torch": Target(
-        summary="a torch.export program", name="generator.pt2", runtime="torch.export", module="program"
-    ),
+    "keras": Target(name="generator.keras", runtime="Keras", module="keras"),
+    "torch": Target(name="generator.pt2", runtime="torch.export", module="program"),
     "web": Target(
-        summary="a page that draws in the visitor's browser",
         name="web",
         runtime="ONNX Runtime",
         module="web",
         weights="fp16",
+        optional="runtime",
     ),
 }
 
@@ -160,6 +156,8 @@ def export(
         raise ConfigError(f"--half: --to {to} stores float32 weights alone")
     if bundle is not None and to != "web":
         raise ConfigError(f"--bundle {str(bundle)!r}: is for --to web, not --to {to}")
+    if out.name in ("", ".."):
+        raise ConfigError(f"--out {str(out)!r}: give what is written a name of its own")
     half = half or target.weights == "fp16"
     form: Form = importlib.import_module(f"{__package__}.{target.module}")  # pyright: ignore[reportAssignmentType]
     network = fold(copy.deepcopy(generator.network).cpu().float())
@@ -176,7 +174,7 @@ def export(
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
             part = Path(folder) / out.name
             form.write(job, part)
-            _check_place(part, out)
+            _check_place(part, out, optional=target.optional)
             tolerance = TOLERANCE_LEVELS["fp16" if half else "fp32"]
             difference = _difference_levels(generator, form.load(part))
             if not difference <= tolerance:  # also when it is not a number
@@ -217,7 +215,7 @@ def _difference_levels(generator: Generator, draw: Draw) -> float:
     return float(np.abs(ours.clip(-1, 1) - theirs.clip(-1, 1)).max() * 127.5)
 
 
-def _check_place(part: Path, out: Path) -> None:
+def _check_place(part: Path, out: Path, *, optional: str) -> None:
     """A file may replace a file. A folder may replace one with the same files: it is an earlier export."""
     if part.is_file():
         if out.is_dir():
@@ -227,6 +225,9 @@ def _check_place(part: Path, out: Path) -> None:
         return
     if not out.is_dir():
         raise ConfigError(f"--out {str(out)!r}: is a file; name a folder")
-    there = {p.relative_to(out) for p in out.rglob("*")}
-    if there and there != {p.relative_to(part) for p in part.rglob("*")}:
+    there, fresh = (
+        {q for p in folder.rglob("*") if (q := p.relative_to(folder)).parts[0] != optional}
+        for folder in (out, part)
+    )
+    if there and there != fresh:
         raise ConfigError(f"--out {str(out)!r}: has other files in it; name another folder or remove it")

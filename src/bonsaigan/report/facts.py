@@ -70,8 +70,13 @@ class Facts:
     """The last word on each finding, those that are not over first."""
     begin: dict[str, Any]
     """The last line of kind `begin`: versions and device."""
-    last: Moment | None
-    """The last line with a step."""
+    moments: list[Moment]
+    """All lines with a step, in order."""
+
+    @property
+    def last(self) -> Moment | None:
+        """The last of them."""
+        return self.moments[-1] if self.moments else None
 
     @property
     def best(self) -> Moment | None:
@@ -94,7 +99,7 @@ class Facts:
 
     def seconds_at(self, step: int) -> float | None:
         """Seconds of training until a step that has a line."""
-        return next((m.train_sec for m in (*self.steps, *self.evaluations) if m.step == step), None)
+        return next((m.train_sec for m in self.moments if m.step == step), None)
 
 
 def read_facts(folder: Path) -> Facts:
@@ -112,7 +117,7 @@ def read_facts(folder: Path) -> Facts:
         evaluations=[m for m, line in zip(moments, lines) if line.get("kind") == "evaluation"],
         findings=_findings([line for line in lines if line.get("kind") == "health"]),
         begin=next((line for line in reversed(lines) if line.get("kind") == "begin"), {}),
-        last=moments[-1] if moments else None,
+        moments=moments,
     )
 
 

@@ -13,7 +13,14 @@ from bonsaigan.report import charts
 from bonsaigan.report import facts as read
 from bonsaigan.report.curves import curves
 from bonsaigan.report.facts import Facts, read_facts
-from bonsaigan.report.figures import closest_pairs, real_grid, time_lapse, trained_grid
+from bonsaigan.report.figures import (
+    LAPSE_COLUMNS,
+    LAPSE_ROWS,
+    closest_pairs,
+    real_grid,
+    time_lapse,
+    trained_grid,
+)
 from bonsaigan.report.tables import commands, made_with, remarks, score_table, settings
 from bonsaigan.report.words import count, distance, number, plus_minus, share, span, span_of
 from bonsaigan.training.checkpoint import write_atomically
@@ -74,6 +81,7 @@ def contents(facts: Facts) -> dict[str, Any]:
         "grid": trained_grid(facts),
         "reals": real_grid(facts),
         "frames": time_lapse(facts),
+        "frames_seeds": LAPSE_COLUMNS * LAPSE_ROWS,
         "curves": curves(facts),
         "scores": score_table(facts),
         "pairs": pairs,

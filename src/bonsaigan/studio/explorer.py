@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -36,7 +36,8 @@ DIRECTIONS = 8
 FAVOURITES_FILE = "favourites.json"
 FAVOURITES_MAX, STOPS_MAX = 500, 24
 FRAMES_PER_STOP, FRAMES_MIN = 36, 72
-KEPT_PICTURES, KEPT_FILMS, KEPT_TWINS = 4096, 6, 20
+KEPT_PICTURES_BYTES, KEPT_FILMS, KEPT_TWINS = 128 << 20, 6, 20
+BUSY_SEC = 1.0
 
 
 @dataclass(kw_only=True)
@@ -71,7 +72,7 @@ class Explorer:
         self._drawing, self._working, self._saving = threading.Lock(), threading.Lock(), threading.Lock()
         self._loading = threading.Lock()
         self._loaded: dict[tuple[str, str], tuple[float, Generator]] = {}
-        self._pictures: Kept[bytes] = Kept(KEPT_PICTURES)
+        self._pictures: Kept[bytes] = Kept(KEPT_PICTURES_BYTES, size=len)
         self._directions: Kept[Directions] = Kept(4)
         self._films: Kept[bytes] = Kept(KEPT_FILMS)
         self._twins: Kept[Twin] = Kept(KEPT_TWINS)
@@ -208,10 +209,14 @@ class Explorer:
             return {"state": real.state}
         point = points.parse(name)
         directions = self.directions(moment) if point.moved else None
-        with self._working:
+        if not self._working.acquire(timeout=BUSY_SEC):
+            return {"state": "looking"}  # a film is made: the page asks again, and other pictures go first
+        try:
             generator, _ = self.generator(moment, use="work")
             picture = self._draw(generator, point, directions, variety, False)
             found = real.detector.check(picture[None])
+        finally:
+            self._working.release()
         pair = found.closest(1)[0]
         return {
             "state": "ready",
@@ -254,10 +259,9 @@ class Explorer:
     # --- favourites ----------------------------------------------------------------------------------------
 
     def favourites(self) -> list[str]:
-        """Names of the favourites that were kept."""
+        """Names of the favourites that were kept; none where their file cannot be read."""
         try:
-            raw = read_json(self.own / FAVOURITES_FILE)
-            return _checked(raw)
+            return self._favourites()
         except ConfigError:
             return []
 
@@ -272,7 +276,7 @@ class Explorer:
             All favourites now.
 
         Raises:
-            ConfigError: they are not names of pictures, or too many.
+            ConfigError: they are not names of pictures, or too many; or the file that is there is damaged.
             RunError: the run's folder cannot be written.
         """
         gone, new = set(_checked(drop)), _checked(add)
@@ -280,7 +284,7 @@ class Explorer:
         fresh = path.with_name(f"{path.name}.writing")
         try:
             with self._saving:
-                names = _checked([*(name for name in self.favourites() if name not in gone), *new])
+                names = _checked([*(name for name in self._favourites() if name not in gone), *new])
                 path.parent.mkdir(parents=True, exist_ok=True)
                 fresh.write_text(json.dumps(names, indent=1), encoding="utf-8")
                 fresh.replace(path)
@@ -289,6 +293,10 @@ class Explorer:
         return names
 
     # --- inside --------------------------------------------------------------------------------------------
+
+    def _favourites(self) -> list[str]:
+        path = self.own / FAVOURITES_FILE
+        return _checked(read_json(path)) if path.exists() else []
 
     def _draw(
         self,
@@ -316,7 +324,7 @@ class Explorer:
         try:
             with self._working:
                 generator, _ = self.generator(moment, use="work")
-                found = generator.invert(image, progress=told)
+                found = generator.invert(image, fit=runs.fit_of(self.folder), progress=told)
             twin.result = {
                 "point": points.encode(found.latent),
                 "target": to_png(found.target),
@@ -332,9 +340,15 @@ class Explorer:
 class Kept(Generic[T]):
     """The newest few of some values."""
 
-    def __init__(self, most: int):
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, most: int, *, size: Callable[[T], int] = lambda _value: 1):
+        """
+        Args:
+            most: what their sizes may come to.
+            size: of a value.
+        """
+        self._most, self._size, self._lock = most, size, threading.Lock()
         self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._kept = 0
 
     def get(self, key: Hashable) -> T | None:
         """The value, if it is still kept."""
@@ -343,9 +357,11 @@ class Kept(Generic[T]):
     def put(self, key: Hashable, value: T) -> T:
         """Keep a value, and forget the oldest where there are too many."""
         with self._lock:
+            before = self._values.pop(key, None)
             self._values[key] = value
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
+            self._kept += self._size(value) - (0 if before is None else self._size(before))
+            while self._kept > self._most:
+                self._kept -= self._size(self._values.popitem(last=False)[1])
         return value
 
 

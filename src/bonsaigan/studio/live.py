@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,8 @@ def status(folder: Path) -> dict[str, Any]:
         "said": f"step {count(last.step)}, {span(last.train_sec)} of training" if last is not None else "",
         "findings": [f"{f.name}: {f.what} {f.advice}" for f in facts.findings if not f.over],
         "samples": [
-            {"step": step, "said": _moment(facts, step)} for step, _ in sample_grids(_samples(folder))
+            {"step": step, "said": _moment(facts, step), "stamp": _changed(path)}
+            for step, path in sample_grids(_samples(folder))
         ],
         "signature": f"{last.step if last is not None else 0}-{len(facts.evaluations)}",
     }
@@ -69,8 +69,11 @@ def _moment(facts: Facts, step: int) -> str:
 
 
 def _written(folder: Path) -> float:
-    newest = 0.0
-    for path in (folder / runs.METRICS_FILE, folder / runs.CHECKPOINT_DIR / STATE_FILE):
-        with contextlib.suppress(OSError):
-            newest = max(newest, path.stat().st_mtime)
-    return newest
+    return max(_changed(folder / runs.METRICS_FILE), _changed(folder / runs.CHECKPOINT_DIR / STATE_FILE))
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,7 @@ FILES = {
     "/report.css": (HERE.parent / "report" / "page.css", "text/css"),
 }
 LAPSE_SECONDS, LAPSE_FPS = 8.0, 12.0
+CHANGE_MAX_BYTES = 4 << 20
 
 
 def serve(folder: Path, *, own: Path, host: str, port: int, device: str = "cpu") -> None:
@@ -163,8 +165,7 @@ class Routes:
             variety=_variety(request),
             quick="quick" in request.query_params,
         )
-        lasting = "v" in request.query_params
-        return Response(data, media_type="image/png", headers=_kept(lasting))
+        return Response(data, media_type="image/png", headers=_kept("v" in request.query_params))
 
     def nearest(self, request: Request) -> Response:
         """The nearest training picture."""
@@ -193,7 +194,7 @@ class Routes:
         """Favourites come and go; only as JSON, which another site's page cannot send here."""
         _check_type(request, "application/json")
         try:
-            change = await request.json()
+            change = json.loads(await _body(request, CHANGE_MAX_BYTES, "the list of favourites"))
         except (ValueError, RecursionError):
             raise ConfigError("favourites: not valid JSON") from None
         if not isinstance(change, dict):
@@ -204,12 +205,8 @@ class Routes:
     async def start_twin(self, request: Request) -> Response:
         """A photograph, as the body; its type is one that another site's page cannot send here."""
         _check_type(request, "application/octet-stream")
-        image = bytearray()
-        async for part in request.stream():
-            image += part
-            if len(image) > FILE_MAX_BYTES:
-                raise ConfigError(f"the photo is larger than {FILE_MAX_BYTES >> 20} MiB")
-        name = self.explorer.start_twin(bytes(image), moment=_moment(request))
+        image = await _body(request, FILE_MAX_BYTES, "the photo")
+        name = self.explorer.start_twin(image, moment=_moment(request))
         return JSONResponse({"name": name})
 
     def twin(self, request: Request) -> Response:
@@ -238,7 +235,7 @@ class Routes:
     def sample(self, request: Request) -> Response:
         """A grid of samples."""
         path = live.sample_path(self.explorer.folder, request.path_params["step"])
-        return Response(path.read_bytes(), media_type="image/png", headers=_kept(True))
+        return Response(path.read_bytes(), media_type="image/png", headers=_kept("v" in request.query_params))
 
     def training(self, request: Request) -> Response:
         """Health and curves as a piece of HTML."""
@@ -282,6 +279,15 @@ def _say(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, status_code=404 if isinstance(error, RunError) else 400)
 
 
+async def _body(request: Request, limit_bytes: int, what: str) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit_bytes:
+            raise ConfigError(f"{what} is larger than {limit_bytes >> 20} MiB")
+    return bytes(body)
+
+
 def _moment(request: Request) -> str:
     return request.query_params.get("moment", "best")
 
@@ -315,7 +321,7 @@ def _check_type(request: Request, wanted: str) -> None:
 
 def _ranged(request: Request, data: bytes, kind: str) -> Response:
     """All of it, or the part that a player asks for."""
-    headers = {"accept-ranges": "bytes", **_kept(True)}
+    headers = {"accept-ranges": "bytes", **_kept("v" in request.query_params)}
     asked = request.headers.get("range", "").removeprefix("bytes=").partition("-")
     if not asked[0].isdigit() or int(asked[0]) >= len(data):
         return Response(data, media_type=kind, headers=headers)

@@ -46,7 +46,8 @@ async function showHealth() {
 
 // --- the same inputs through time -------------------------------------------------------------------------
 
-const sampleUrl = (place) => `/samples/${status.samples[place].step}.png`;
+// With its time: another run's picture of that step may lie in the browser's store.
+const sampleUrl = (place) => `/samples/${status.samples[place].step}.png?v=${status.samples[place].stamp}`;
 
 function showSamples() {
   const last = status.samples.length - 1;

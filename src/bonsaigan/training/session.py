@@ -27,7 +27,7 @@ from bonsaigan.config import (
 )
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.selection import PictureArray, Selection
-from bonsaigan.data.sources import open_source
+from bonsaigan.data.sources import PUBLIC, open_source
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
@@ -286,7 +286,12 @@ def _budget(wishes: Wishes) -> Budget:
 
 
 def spec_of(
-    config: TrainConfig, *, step: int = 0, source: str = "", licence: str | None = None
+    config: TrainConfig,
+    *,
+    step: int = 0,
+    source: str = "",
+    licence: str | None = None,
+    citation: str | None = None,
 ) -> GeneratorSpec:
     """What `generator.json` says of the generators that a run with these settings trains."""
     return GeneratorSpec(
@@ -298,6 +303,7 @@ def spec_of(
         step=step,
         source=source,
         licence=licence,
+        citation=citation,
     )
 
 
@@ -314,7 +320,15 @@ def _train(
     if not processes.is_first():
         fit(config, pictures, folder, Helper(config, pictures), device=where)
         return
-    spec = spec_of(config, source=str(manifest["source"]), licence=manifest.get("licence"))
+    typed = config.data.source
+    # A generator goes out into the world: where the pictures lie on this machine stays here.
+    name = typed if typed.startswith(PUBLIC) else manifest["name"]
+    spec = spec_of(
+        config,
+        source=f"{len(pictures)} pictures, {name}",
+        licence=manifest.get("licence"),
+        citation=manifest.get("citation"),
+    )
     try:
         with memory_for(config):
             monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
