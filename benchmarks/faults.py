@@ -36,13 +36,15 @@ def main() -> None:
 
 
 def table(notes: list[dict[str, str]]) -> str:
-    """Markdown of the notes, in the suite's order."""
-    lines = ["| Fault | What was lost | What you see | What comes next |", "|---|---|---|---|"]
+    """Markdown of the notes, in the suite's order; faults that end alike share a row."""
+    faults: dict[tuple[str, ...], list[str]] = {}
     for note in notes:
-        cells = (
+        fault, *end = (
             note[name].replace("|", "\\|").replace("\n", " ") for name in ("fault", "lost", "seen", "then")
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        faults.setdefault(tuple(end), []).append(fault)
+    lines = ["| Fault | What was lost | What you see | What comes next |", "|---|---|---|---|"]
+    lines += [f"| {'<br>'.join(alike)} | {' | '.join(end)} |" for end, alike in faults.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -34,7 +34,7 @@ STAGES: dict[str, tuple[str, str]] = {
     "step": ("bonsaigan.training.trainer", "Trainer.step"),
     "samples": ("bonsaigan.training.shared", "draw"),
     "evaluation": ("bonsaigan.evaluation.scores", "RealReference.score"),
-    "saving": ("bonsaigan.training.checkpoint", "write_durably"),
+    "saving": ("bonsaigan.durable", "write_durably"),
     "renaming": ("pathlib", "Path.rename"),
     "end": ("bonsaigan.conclude", "appraise"),
     "report": ("bonsaigan.conclude", "write_report"),

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bonsaigan.data.prepare import to_rgb
 from bonsaigan.errors import ConfigError, DataError
 from bonsaigan.evaluation import metrics
-from bonsaigan.evaluation.embedding import _inception, embed, to_rgb
+from bonsaigan.evaluation.embedding import _inception, embed
 from bonsaigan.evaluation.scores import Numbers, RealReference, Scores, evaluate, floors, score
 
 ARCHIVE = Path(__file__).parents[2] / "shared" / "data" / "caltech-101.zip"

@@ -300,10 +300,10 @@ def test_any_image_becomes_a_target(channels: int, tmp_path: Path) -> None:
         if channels == 3:
             assert target[16, 40].tolist() == [255, 255, 255]
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
-    whole = as_target(generator, Image.new("RGB", (96, 32), "red"), fit="squash")
-    padded = as_target(generator, Image.new("RGB", (96, 32), "red"), fit="pad")
-    assert (whole[0] == whole[16]).all()
-    assert not (padded[0] == padded[16]).all()
+    halves = Image.new("RGB", (200, 32), "black")
+    halves.paste("white", (150, 0, 200, 32))
+    cropped, whole = (as_target(generator, halves, fit=fit)[16, :, 0] for fit in ("crop", "squash"))
+    assert (cropped.max(), whole[0], whole[-1]) == (0, 0, 255)
     for bad in ("bad.jpg", "missing.png"):
         with pytest.raises(DataError, match=bad):
             as_target(generator, tmp_path / bad)

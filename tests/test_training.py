@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 import bonsaigan
-from bonsaigan import processes, runs
+from bonsaigan import durable, processes, runs
 from bonsaigan.config import ComponentsConfig
 from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
 from bonsaigan.evaluation import scores
@@ -327,7 +327,7 @@ def test_a_failed_save_keeps_the_state_before(photos: Path, monkeypatch: pytest.
     def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_durably", full)
+    monkeypatch.setattr(durable, "write_durably", full)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint.save(folder / "checkpoint", tensors=before, progress=checkpoint.Progress())
     assert_equal(before, weights(folder))

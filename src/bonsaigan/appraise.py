@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bonsaigan import runs
+from bonsaigan.data.selection import spread_places
+from bonsaigan.durable import write_atomically
 from bonsaigan.errors import BonsaiganError, RunError
 from bonsaigan.evaluation.copies import PAIRS_SHOWN, CopyDetector, CopyReport
 from bonsaigan.evaluation.embedding import NETWORK, embed
 from bonsaigan.evaluation.scores import Scores, score
 from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
-from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.recipes import find
 from bonsaigan.training.session import as_it_began, prepare_data
 
@@ -53,8 +54,8 @@ class RealPictures:
     @classmethod
     def of(cls, prepared: PreparedSet) -> RealPictures:
         """Both parts of a prepared set, in memory: the same pictures every time."""
-        places = spread(len(prepared.train_index))
-        held = prepared.holdout_index[spread(len(prepared.holdout_index))]
+        places = spread_places(len(prepared.train_index), REAL_MAX)
+        held = prepared.holdout_index[spread_places(len(prepared.holdout_index), REAL_MAX)]
         return cls(
             training=np.asarray(prepared.pictures[prepared.train_index[places]]),
             places=places,
@@ -179,11 +180,6 @@ def original_seeds(
         if tried >= GIVE_UP_AFTER * count and not kept:
             raise BonsaiganError(f"each of {tried} pictures looks like a copy; --avoid-copies leaves none")
     return kept[:count], tried
-
-
-def spread(count: int) -> np.ndarray:
-    """int64 places, ascending: all of so many pictures, or `REAL_MAX` of them, evenly spread."""
-    return np.linspace(0, count - 1, min(count, REAL_MAX)).round().astype(np.int64)
 
 
 def _keep(folder: Path, appraisal: Appraisal, generated: Pictures, real: RealPictures) -> None:

@@ -81,8 +81,63 @@ def _refuse(why: str) -> NoReturn:
     raise SystemExit(2)
 
 
-cli_run.register(app)
-cli_explore.register(app)
+@app.command()
+def doctor(
+    data: Annotated[
+        str | None, typer.Argument(metavar="[DATA]", help="As for `train`; not with --self.")
+    ] = None,
+    size: SizeOption = "64",
+    fit: FitOption = None,
+    archive: ArchiveOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where to write the picture of what the crop keeps. [default: doctor.png]"),
+    ] = None,
+    itself: Annotated[
+        bool, typer.Option("--self", help="Examine this installation instead, and try a step.")
+    ] = False,
+) -> None:
+    """Say what is wrong with a folder of pictures, and what training would do about it."""
+    from rich.table import Table
+
+    from bonsaigan.config import DataConfig, Size
+    from bonsaigan.data.doctor import crop_figure
+    from bonsaigan.data.doctor import doctor as examine
+    from bonsaigan.data.sources import open_source
+
+    console = make_console()
+    if itself == (data is not None):
+        raise ConfigError("give either DATA, to examine pictures, or --self, to examine the installation")
+    if data is None:
+        from bonsaigan.selfcheck import examine as look
+
+        for name, value in look():
+            console.print(f"{name:<32} {plain(value)}", highlight=False)
+        return
+    target = _beside(data, out)
+    config = DataConfig(
+        source=data,
+        archive=archive,
+        size=Size.parse(size),
+        fit=fit or "crop",  # pyright: ignore[reportArgumentType]  # checked by DataConfig
+    )
+    with progress_bar(console, "pictures") as progress:
+        source = open_source(data, archive=archive, size=config.size, progress=progress)
+        diagnosis = examine(source, config, progress=progress)
+    rows = diagnosis.rows()
+    if rows:
+        table = Table("file", "what", "then", "why", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(plain(cell) for cell in row))
+        console.print(table)
+    console.print(plain(diagnosis.summary))
+    if diagnosis.used:
+        figure = crop_figure(source, diagnosis)
+        try:
+            figure.save(target)
+        except (OSError, ValueError) as error:  # ValueError: no such format
+            raise ConfigError(f"--out {str(target)!r}: cannot write there: {error}") from None
+        console.print(f"what the crop keeps: {plain(str(target))}", highlight=False)
 
 
 @app.command()
@@ -183,65 +238,6 @@ def resume(
 
 
 @app.command()
-def doctor(
-    data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help="As for `train`; not with --self.")
-    ] = None,
-    size: SizeOption = "64",
-    fit: FitOption = None,
-    archive: ArchiveOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Where to write the picture of what the crop keeps. [default: doctor.png]"),
-    ] = None,
-    itself: Annotated[
-        bool, typer.Option("--self", help="Examine this installation instead, and try a step.")
-    ] = False,
-) -> None:
-    """Say what is wrong with a folder of pictures, and what training would do about it."""
-    from rich.table import Table
-
-    from bonsaigan.config import DataConfig, Size
-    from bonsaigan.data.doctor import crop_figure
-    from bonsaigan.data.doctor import doctor as examine
-    from bonsaigan.data.sources import open_source
-
-    console = make_console()
-    if itself == (data is not None):
-        raise ConfigError("give either DATA, to examine pictures, or --self, to examine the installation")
-    if data is None:
-        from bonsaigan.selfcheck import examine as look
-
-        for name, value in look():
-            console.print(f"{name:<32} {plain(value)}", highlight=False)
-        return
-    target = _beside(data, out)
-    config = DataConfig(
-        source=data,
-        archive=archive,
-        size=Size.parse(size),
-        fit=fit or "crop",  # pyright: ignore[reportArgumentType]  # checked by DataConfig
-    )
-    with progress_bar(console, "pictures") as progress:
-        source = open_source(data, archive=archive, size=config.size, progress=progress)
-        diagnosis = examine(source, config, progress=progress)
-    rows = diagnosis.rows()
-    if rows:
-        table = Table("file", "what", "then", "why", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(plain(cell) for cell in row))
-        console.print(table)
-    console.print(plain(diagnosis.summary))
-    if diagnosis.used:
-        figure = crop_figure(source, diagnosis)
-        try:
-            figure.save(target)
-        except (OSError, ValueError) as error:  # ValueError: no such format
-            raise ConfigError(f"--out {str(target)!r}: cannot write there: {error}") from None
-        console.print(f"what the crop keeps: {plain(str(target))}", highlight=False)
-
-
-@app.command()
 def recipes() -> None:
     """Show the table of recipes."""
     from rich.table import Table
@@ -252,6 +248,10 @@ def recipes() -> None:
     for recipe in RECIPES.values():
         table.add_row(f"[bold]{recipe.name}", recipe.summary, recipe.loss.name, recipe.source)
     make_console().print(table)
+
+
+cli_run.register(app)
+cli_explore.register(app)
 
 
 def _beside(data: str, out: Path | None) -> Path:
@@ -344,7 +344,7 @@ def _dry_run(console: Console, plan: Plan, device: str) -> None:
         begin_sec = measure_begin_sec(plan.config, plan.training_pictures, device=where)
     console.print_json(plan.config.to_json(), ensure_ascii=True)
     budget, recipe = plan.config.budget, find(plan.config.recipe)
-    step_nimg = round(plan.config.batch * recipe.real_share)
+    step_nimg = recipe.step_nimg(plan.config)
     if budget.minutes is not None:
         steps = max(0.0, budget.minutes * 60 - begin_sec) / step_sec
         console.print(f"{step_sec:.3f} s a step: about {steps:.0f} steps in {budget}", highlight=False)

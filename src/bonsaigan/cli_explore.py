@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,16 +17,8 @@ if TYPE_CHECKING:
 
 LatestOption = Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")]
 TruncationOption = Annotated[float, typer.Option(help="1 draws everything; less is safer and more alike.")]
-
-
-def _finite(param: typer.CallbackParam, value: float) -> float:
-    if not math.isfinite(value):  # a range lets it through
-        raise ConfigError(f"--{param.name} {value}: expected a number")
-    return value
-
-
-SecondsOption = Annotated[float, typer.Option(min=0.1, max=600, callback=_finite, help="Length of the film.")]
-FpsOption = Annotated[float, typer.Option(min=1, max=60, callback=_finite, help="Frames a second.")]
+SecondsOption = Annotated[float, typer.Option(min=0.1, max=600, help="Length of the film.")]
+FpsOption = Annotated[float, typer.Option(min=1, max=60, help="Frames a second.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -23,12 +23,12 @@ from torch.overrides import TorchFunctionMode
 
 from bonsaigan.config import MODES, Fit, NetworkConfig, Size, from_dict, read_bounded, read_json
 from bonsaigan.data.prepare import to_uint8
+from bonsaigan.durable import write_atomically
 from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.explore.paths import Walk, slerp, walk
 from bonsaigan.models import build_generator
 from bonsaigan.models.folding import fold
 from bonsaigan.runs import BEST_DIR, GENERATOR_FILE, WEIGHTS_FILE, find_run
-from bonsaigan.training.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Arrays in, pictures and figures out."""
+"""Arrays in, pictures out."""
 
 from __future__ import annotations
 

@@ -30,11 +30,15 @@ STARTERS_DIR = Path(__file__).parent / "starters"
 """Generators that come with the package, each an export in the form of `--to safetensors`."""
 CONFIG_FILE, DATA_FILE, METRICS_FILE, LOCK_FILE = "config.json", "data.json", "metrics.jsonl", "lock"
 WEIGHTS_FILE, GENERATOR_FILE = "generator.safetensors", "generator.json"
+DATA_MAX_BYTES = 1 << 30
+"""Of `data.json`, which has an entry for each file of DATA."""
 CHECKPOINT_DIR, BEST_DIR, SAMPLES_DIR = "checkpoint", "best", "samples"
+STATE_FILE = "state.json"
+"""In the checkpoint."""
 REALS_FILE, SCORES_FILE, CLOSEST_FILE, REPORT_FILE = "reals.png", "metrics.json", "closest.png", "report.html"
 
 
-def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Path:
+def find_run(run: str | Path | None = None) -> Path:
     """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given.
 
     `hf:OWNER/NAME` is a generator on the Hugging Face hub, fetched into its client's cache; `starter:NAME` is
@@ -49,19 +53,19 @@ def find_run(run: str | Path | None = None, *, runs_dir: Path = RUNS_DIR) -> Pat
         return hub.fetch(str(run).removeprefix(HUB_PREFIX))
     if str(run).startswith(STARTER_PREFIX):
         return _starter(str(run).removeprefix(STARTER_PREFIX))
-    known = {p.parent.name: p.parent for p in runs_dir.glob(f"*/{CONFIG_FILE}")}
+    known = {p.parent.name: p.parent for p in RUNS_DIR.glob(f"*/{CONFIG_FILE}")}
     if run is None or str(run) == "":
         if not known:
-            raise RunError(f"no runs under {runs_dir}/ yet; make one with: bonsaigan train DATA")
+            raise RunError(f"no runs under {RUNS_DIR}/ yet; make one with: bonsaigan train DATA")
         return max(known.values(), key=lambda p: (p / CONFIG_FILE).stat().st_mtime)
-    for path in (Path(run), runs_dir / run):
+    for path in (Path(run), RUNS_DIR / run):
         try:
             if (path / CONFIG_FILE).is_file() or (path / GENERATOR_FILE).is_file():
                 return path
         except (OSError, ValueError):  # too long for a name, or with a zero byte
             continue
     near = difflib.get_close_matches(str(run), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"runs are looked for as a path and under {runs_dir}/"
+    hint = f"did you mean {near[0]}?" if near else f"runs are looked for as a path and under {RUNS_DIR}/"
     raise RunError(f"RUN {str(run)!r}: no such run; {hint}")
 
 
@@ -83,7 +87,7 @@ def _starter(name: str) -> Path:
     return STARTERS_DIR / name
 
 
-def named(name: str, *, runs_dir: Path = RUNS_DIR) -> Path:
+def named(name: str) -> Path:
     """The folder of a run of that name: one under `runs/`, or a path if it looks like one.
 
     Raises:
@@ -91,10 +95,10 @@ def named(name: str, *, runs_dir: Path = RUNS_DIR) -> Path:
     """
     if name.strip() in ("", ".", ".."):
         raise RunError(f"--run {name!r}: not a name that a folder can have")
-    return Path(name) if os.sep in name else runs_dir / name
+    return Path(name) if os.sep in name else RUNS_DIR / name
 
 
-def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR) -> Path:
+def create_run(name: str | None, *, source_name: str) -> Path:
     """A new folder `runs/NAME`, or `runs/SOURCE-1`, `-2`, ... without a name.
 
     Raises:
@@ -102,8 +106,8 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
     """
     try:
         if name is None:
-            return _next_folder(runs_dir, source_name)
-        folder = named(name, runs_dir=runs_dir)
+            return _next_folder(source_name)
+        folder = named(name)
         if (folder / CONFIG_FILE).exists():
             raise RunError(
                 f"--run {name!r} exists; go on with: bonsaigan resume {shlex.quote(name)}, "
@@ -119,11 +123,11 @@ def create_run(name: str | None, *, source_name: str, runs_dir: Path = RUNS_DIR)
     return folder
 
 
-def _next_folder(runs_dir: Path, source_name: str) -> Path:
-    runs_dir.mkdir(parents=True, exist_ok=True)
+def _next_folder(source_name: str) -> Path:
+    RUNS_DIR.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        folder = runs_dir / f"{source_name}-{number}"
+        folder = RUNS_DIR / f"{source_name}-{number}"
         try:
             folder.mkdir()  # two processes that start together get one each
         except FileExistsError:
@@ -132,9 +136,9 @@ def _next_folder(runs_dir: Path, source_name: str) -> Path:
             return folder
 
 
-def typed(folder: Path, *, runs_dir: Path = RUNS_DIR) -> str:
+def typed(folder: Path) -> str:
     """What to type for RUN: the run's name where that finds it, else its path."""
-    named = (runs_dir / folder.name).resolve() == folder.resolve()
+    named = (RUNS_DIR / folder.name).resolve() == folder.resolve()
     return shlex.quote(folder.name if named else str(folder))
 
 

@@ -127,6 +127,17 @@ def to_float(pictures: np.ndarray | Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def to_rgb(pictures: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W, C) → uint8 (N, H, W, 3): greyscale repeated, transparency over white."""
+    channels = pictures.shape[3]
+    if channels == 1:
+        return np.repeat(pictures, 3, axis=3)
+    if channels == 4:
+        opacity = pictures[..., 3:].astype(np.float32) / 255
+        return np.rint(pictures[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return np.ascontiguousarray(pictures)
+
+
 def to_uint8(images: Tensor) -> np.ndarray:
     """Images as people want them; the inverse of `to_float`.
 
@@ -297,9 +308,7 @@ def _in_mode(picture: np.ndarray, channels: int) -> np.ndarray:
         rgb = np.broadcast_to(picture, (*picture.shape[:2], 3))
         return np.concatenate([rgb, np.full_like(rgb[..., :1], 255)], axis=2)
     if picture.shape[2] == 4:
-        alpha = picture[..., 3:].astype(np.float32) / 255
-        picture = np.rint(picture[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-        return _in_mode(picture, channels)
+        return _in_mode(to_rgb(picture[None])[0], channels)
     if channels == 3:
         return np.repeat(picture, 3, axis=2)
     return np.asarray(Image.fromarray(picture).convert("L"))[..., None]

@@ -41,7 +41,11 @@ PictureArray = np.ndarray | Selection
 """uint8 (N, H, W, C), in memory or not."""
 
 
+def spread_places(count: int, most: int) -> np.ndarray:
+    """int64 places, ascending: all of so many pictures, or `most` of them, evenly spread."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def spread_out(pictures: PictureArray, most: int) -> np.ndarray:
     """At most so many pictures, evenly spread over the set, in memory: the same ones every time."""
-    count = min(len(pictures), most)
-    return np.asarray(pictures[np.linspace(0, len(pictures) - 1, count).round().astype(np.int64)])
+    return np.asarray(pictures[spread_places(len(pictures), most)])

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bonsaigan.errors import DataError
-from bonsaigan.evaluation.embedding import NETWORK, embed
+from bonsaigan.evaluation.embedding import embed
 from bonsaigan.evaluation.metrics import distances
 from bonsaigan.evaluation.pixels import pixel_distances
 
@@ -225,7 +225,6 @@ class CopyDetector:
         holdout: Pictures | None = None,
         features: Features | None = None,
         holdout_features: Features | None = None,
-        network: str = NETWORK,
         device: str = "cpu",
     ):
         """Embed the training pictures and their mirror images, and calibrate the limits on them.
@@ -236,13 +235,12 @@ class CopyDetector:
             holdout: uint8 (L, H, W, C), pictures kept out of training: the honest comparison.
             features: `embed(training)`, if known already.
             holdout_features: `embed(holdout)`, if known already.
-            network: see `embed`.
-            device: where the network runs.
+            device: where the features' network runs.
 
         Raises:
             DataError: fewer than 4 different training pictures.
         """
-        self.network, self.device = network, device
+        self.device = device
         self._sampled = None if total in (None, len(training)) else (len(training), total)
         self._places = _different(training)
         if len(self._places) < DIFFERENT_MIN:
@@ -251,13 +249,9 @@ class CopyDetector:
             )
         self._training = training[self._places]
         self._features = (
-            embed(self._training, network=network, device=device)
-            if features is None
-            else (features[self._places])
+            embed(self._training, device=device) if features is None else (features[self._places])
         )
-        self._mirror_features = embed(
-            np.ascontiguousarray(self._training[:, :, ::-1]), network=network, device=device
-        )
+        self._mirror_features = embed(np.ascontiguousarray(self._training[:, :, ::-1]), device=device)
         sample = np.random.default_rng(0).permutation(len(self._places))[:CALIBRATION_MAX]
         pixels, of_features = self._nearest(self._training[sample], self._features[sample], own=sample)
         self.pixel_limit = _limit(pixels.ratio, PIXEL_LIMIT)
@@ -265,7 +259,7 @@ class CopyDetector:
         self.baselines = (self._baseline("training pictures", pixels, of_features),)
         if holdout is not None and len(holdout):
             if holdout_features is None:
-                holdout_features = embed(holdout, network=network, device=device)
+                holdout_features = embed(holdout, device=device)
             held = self._nearest(holdout, holdout_features)
             self.baselines += (self._baseline("held-out pictures", *held),)
 
@@ -285,7 +279,7 @@ class CopyDetector:
         if seeds is not None and len(seeds) != len(generated):
             raise DataError(f"{len(seeds)} seeds for {len(generated)} pictures")
         if features is None:
-            features = embed(generated, network=self.network, device=self.device)
+            features = embed(generated, device=self.device)
         pixels, of_features = self._nearest(generated, features)
         closeness, by_pixels = self._closeness(pixels, of_features)
         return CopyReport(

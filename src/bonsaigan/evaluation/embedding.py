@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bonsaigan.data.prepare import to_float, to_rgb
 from bonsaigan.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -66,23 +67,11 @@ def embed(
     return np.concatenate([part.float().cpu().numpy() for part in parts])
 
 
-def to_rgb(pictures: Pictures) -> Pictures:
-    """uint8 (N, H, W, C) → uint8 (N, H, W, 3): greyscale repeated, transparency over white."""
-    channels = pictures.shape[3]
-    if channels == 1:
-        return np.repeat(pictures, 3, axis=3)
-    if channels == 4:
-        opacity = pictures[..., 3:].astype(np.float32) / 255
-        return np.rint(pictures[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
-    return np.ascontiguousarray(pictures)
-
-
 @functools.lru_cache(maxsize=2)
 def _lite(name: str, device: str) -> Callable[[Pictures], Tensor]:
     import torch
     from torch.nn import functional
 
-    from bonsaigan.data.prepare import to_float
     from bonsaigan.models import features
 
     network = features.load(name).to(device)

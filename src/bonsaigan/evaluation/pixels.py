@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bonsaigan.evaluation.embedding import to_rgb
+from bonsaigan.data.prepare import to_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

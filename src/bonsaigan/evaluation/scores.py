@@ -143,18 +143,18 @@ def floors(real: Features, *, neighbours: int = metrics.NEIGHBOURS, seed: int = 
 class RealReference:
     """The real pictures' side, computed once: scoring generated ones costs little but embedding them."""
 
-    def __init__(self, real: Pictures, *, network: str = NETWORK, device: str = "cpu"):
+    def __init__(self, real: Pictures, *, device: str = "cpu"):
         """See `evaluate` for the arguments and errors."""
         if len(real) < PICTURES_MIN:
             raise DataError(f"{len(real)} real pictures: scores need at least {PICTURES_MIN}")
-        self.network, self.device = network, device
-        self.features = embed(real, network=network, device=device)
+        self.device = device
+        self.features = embed(real, device=device)
         self._within = metrics.mean_off_diagonal(metrics.polynomial_kernel(self.features, self.features))
         self._spread = metrics.mean_distance(self.features)
 
     def embed(self, generated: Pictures) -> Features:
         """Features of uint8 (N, H, W, C), as `score` takes them."""
-        return embed(generated, network=self.network, device=self.device)
+        return embed(generated, device=self.device)
 
     def score(self, features: Features) -> QuickScore:
         """The same numbers as `kid_full` and `diversity` give, for at least 2 generated pictures."""

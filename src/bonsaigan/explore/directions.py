@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bonsaigan.data.prepare import to_rgb
 from bonsaigan.errors import ConfigError
-from bonsaigan.evaluation.embedding import to_rgb
 
 if TYPE_CHECKING:
     from bonsaigan.generator import Generator

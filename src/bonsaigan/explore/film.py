@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bonsaigan.data.prepare import to_rgb
 from bonsaigan.errors import ConfigError
-from bonsaigan.evaluation.embedding import to_rgb
 
 FPS = 24.0
 GIF_FPS_MAX = 50

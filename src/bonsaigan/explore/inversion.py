@@ -35,7 +35,6 @@ SEEDS, STARTS, STEPS = 256, 4, 150
 LEARNING_RATE = 0.1
 PIXEL_WEIGHT = 1.0
 PAIRS = 32
-VIEW_PX, STRIDE_PX = 128, 32
 FILE_MAX_BYTES = 64 << 20
 SAME, LIKE = 0.35, 0.75
 """Shares of the distance between different pictures, by a network the search did not use: below the first it
@@ -194,9 +193,7 @@ class Perceptual:
         Args:
             images: float (B, 3, H, W) in [-1, 1]; gradients flow to them.
         """
-        height, width = images.shape[2:]
-        scale = max(1.0, VIEW_PX / min(height, width))
-        view = [max(STRIDE_PX, round(side * scale / STRIDE_PX) * STRIDE_PX) for side in (height, width)]
+        view = features.view_hw(images.shape[2], images.shape[3])
         images = nn.functional.interpolate(images, view, mode="bilinear", antialias=False)
         return [nn.functional.normalize(stage, dim=1) for stage in self.network.stages(images)]
 

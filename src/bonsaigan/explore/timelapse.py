@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from bonsaigan import runs
+from bonsaigan.data.prepare import to_rgb
 from bonsaigan.errors import RunError
-from bonsaigan.evaluation.embedding import to_rgb
 from bonsaigan.report.images import read_picture, sample_grids
 
 FADE_FRAMES = 6

@@ -84,7 +84,6 @@ class ArticleDiscriminator(nn.Sequential):
         layers["dropout"] = Dropout(dropout)
         layers["dense"] = nn.Linear(rows * columns * widths[-1], 1)
         super().__init__(layers)
-        self.width, self.size, self.channels = width, size, channels
         self.apply(_keras_initial_values)
 
     def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

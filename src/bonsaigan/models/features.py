@@ -22,6 +22,10 @@ from torch.nn import functional
 
 from bonsaigan.errors import BonsaiganError
 
+SHORTEST_SIDE_PX = 128
+"""Smaller pictures are enlarged, of which the features see little otherwise."""
+STRIDE_PX = 32
+"""Total stride: the sides that training sees are multiples of it."""
 BATCH_NORM_EPSILON = 1e-3
 """The value the weights were trained with."""
 
@@ -62,6 +66,13 @@ KERNELS = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 STAGE_ENDS = (1, 2, 4, 6)
 """The groups whose outputs are the stages at 1/4, 1/8, 1/16 and 1/32 of the picture's side."""
+
+
+def view_hw(height: int, width: int) -> tuple[int, int]:
+    """The sides at which training looks at pictures of `height` x `width`."""
+    scale = max(1.0, SHORTEST_SIDE_PX / min(height, width))
+    rows, columns = (max(STRIDE_PX, round(side * scale / STRIDE_PX) * STRIDE_PX) for side in (height, width))
+    return rows, columns
 
 
 def load(name: str) -> FrozenFeatures:

@@ -15,10 +15,6 @@ from bonsaigan.config import Size
 from bonsaigan.models import features
 from bonsaigan.processes import own_share
 
-SHORTEST_SIDE_PX = 128
-"""Smaller pictures are enlarged before the features, which see little in them otherwise."""
-STRIDE_PX = 32
-"""The features' own total stride: the sides they see are multiples of it."""
 LOGIT_GAIN = 0.1
 """The last layer sees thousands of inputs: at full gain a handful of steps puts every picture beyond the
 hinge's margin, and the discriminator stops learning (benchmarks/LOG.md)."""
@@ -39,8 +35,7 @@ class ProjectedDiscriminator(nn.Module):
             channels: channels of the pictures.
         """
         super().__init__()
-        self.channels = channels
-        self.view_hw = _view_hw(size)
+        self.view_hw = features.view_hw(size.height_px, size.width_px)
         self.features = features.load("efficientnet-lite0")
         widths = [width, width, 2 * width, 4 * width]
         self.across_channels = nn.ModuleList(
@@ -161,12 +156,3 @@ def _head(width: int, side: int) -> nn.Module:
         width, side = wider, side // 2
     layers.append(SpectralConv2d(width, 1, kernel=GRID, bias=False))
     return nn.Sequential(*layers)
-
-
-def _view_hw(size: Size) -> tuple[int, int]:
-    scale = max(1.0, SHORTEST_SIDE_PX / min(size.width_px, size.height_px))
-    height, width = (
-        max(STRIDE_PX, round(side * scale / STRIDE_PX) * STRIDE_PX)
-        for side in (size.height_px, size.width_px)
-    )
-    return height, width

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bonsaigan import runs
-from bonsaigan.config import Budget, read_bounded, read_json
+from bonsaigan.config import Budget, read_json
 from bonsaigan.errors import ConfigError
 from bonsaigan.training.checkpoint import Progress
+from bonsaigan.training.health import read_history
 
-LINES_MAX_BYTES = 256 << 20
-DATA_MAX_BYTES = 256 << 20
 TEXT_MAX, NUMBER_MAX = 2000, 1e15
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that make a name read as another."""
@@ -110,7 +108,7 @@ def read_facts(folder: Path) -> Facts:
     return Facts(
         folder=folder,
         config=_read(folder / runs.CONFIG_FILE),
-        data=_read(folder / runs.DATA_FILE, limit_bytes=DATA_MAX_BYTES),
+        data=_read(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES),
         spec=_read(best if best.is_file() else folder / runs.GENERATOR_FILE),
         metrics=_read(folder / runs.SCORES_FILE),
         steps=[m for m, line in zip(moments, lines) if line.get("kind") == "step"],
@@ -177,25 +175,9 @@ def _read(path: Path, *, limit_bytes: int = 16 << 20) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that count: after a crash a run repeats the steps since its last saved state."""
-    try:
-        whole = read_bounded(path, limit_bytes=LINES_MAX_BYTES)
-    except ConfigError:
-        return []
-    kept: list[dict[str, Any]] = []
-    for part in whole.splitlines():
-        try:
-            line = json.loads(part)
-        except (ValueError, RecursionError):
-            continue  # the last line of a process that was killed while writing it
-        step = number(line, "step")
-        if step is None or number(line, "train_sec") is None:
-            continue
-        while kept and kept[-1]["step"] > step:
-            kept.pop()
-        kept.append(line)
-    last = {(text(k, "kind"), k["step"], text(k, "finding")): k for k in kept}
-    return list(last.values())
+    """The lines that count, the last of each kind and step."""
+    timed = (line for line in read_history(path) if number(line, "train_sec") is not None)
+    return list({(text(line, "kind"), line["step"], text(line, "finding")): line for line in timed}.values())
 
 
 def _moment(line: dict[str, Any]) -> Moment:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from bonsaigan.config import read_bounded
-from bonsaigan.evaluation.embedding import to_rgb
+from bonsaigan.data.prepare import to_rgb
 from bonsaigan.plots import cut_grid, make_grid
 
 PIXELS_MAX = 40_000_000

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bonsaigan import runs
+from bonsaigan.durable import write_atomically
 from bonsaigan.report import charts
 from bonsaigan.report import facts as read
 from bonsaigan.report.curves import curves
@@ -23,7 +24,6 @@ from bonsaigan.report.figures import (
 )
 from bonsaigan.report.tables import commands, made_with, remarks, score_table, settings
 from bonsaigan.report.words import count, distance, number, plus_minus, share, span, span_of
-from bonsaigan.training.checkpoint import write_atomically
 
 TEMPLATE, TRAINING_TEMPLATE, STYLE, SCRIPT = "page.html.j2", "training.html.j2", "page.css", "page.js"
 FILES_LISTED = 500

@@ -18,6 +18,7 @@ from PIL import Image
 
 from bonsaigan import runs
 from bonsaigan.config import read_json
+from bonsaigan.durable import write_atomically
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import Directions
 from bonsaigan.explore.film import FPS, save_film
@@ -281,13 +282,11 @@ class Explorer:
         """
         gone, new = set(_checked(drop)), _checked(add)
         path = self.own / FAVOURITES_FILE
-        fresh = path.with_name(f"{path.name}.writing")
         try:
             with self._saving:
                 names = _checked([*(name for name in self._favourites() if name not in gone), *new])
                 path.parent.mkdir(parents=True, exist_ok=True)
-                fresh.write_text(json.dumps(names, indent=1), encoding="utf-8")
-                fresh.replace(path)
+                write_atomically(path, json.dumps(names, indent=1).encode())
         except OSError as error:
             raise RunError(f"cannot write {path}: {error.strerror}") from None
         return names

@@ -12,7 +12,6 @@ from bonsaigan.report.facts import Facts, read_facts
 from bonsaigan.report.images import sample_grids
 from bonsaigan.report.page import render, render_training
 from bonsaigan.report.words import count, span
-from bonsaigan.training.checkpoint import STATE_FILE
 
 FRESH_SEC = 90.0
 """A run that wrote nothing for so long does not train: its state is saved every minute."""
@@ -69,7 +68,7 @@ def _moment(facts: Facts, step: int) -> str:
 
 
 def _written(folder: Path) -> float:
-    return max(_changed(folder / runs.METRICS_FILE), _changed(folder / runs.CHECKPOINT_DIR / STATE_FILE))
+    return max(_changed(folder / runs.METRICS_FILE), _changed(folder / runs.CHECKPOINT_DIR / runs.STATE_FILE))
 
 
 def _changed(path: Path) -> float:

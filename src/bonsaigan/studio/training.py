@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from bonsaigan import runs
-from bonsaigan.appraise import read_real, spread
+from bonsaigan.appraise import REAL_MAX, read_real
 from bonsaigan.config import read_json
 from bonsaigan.data.prepare import find_stored
+from bonsaigan.data.selection import spread_places
 from bonsaigan.errors import BonsaiganError, RunError
 from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.report import facts
@@ -61,13 +62,13 @@ def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
     Raises:
         BonsaiganError: they are not on this machine.
     """
-    manifest = read_json(folder / runs.DATA_FILE, limit_bytes=256 << 20)
+    manifest = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
     files = facts.items(manifest, "files")
     trained = [place for place, file in enumerate(files) if not facts.mapping(file).get("holdout")]
     names = [facts.text(files[place], "name") for place in trained]
     stored = find_stored(facts.text(manifest, "digest"))
     if stored is not None and len(stored) == len(files):
-        places = spread(len(trained))
+        places = spread_places(len(trained), REAL_MAX)
         return np.asarray(stored[np.array(trained)[places]]), [names[place] for place in places]
     data = runs.read_config(folder).data
     if data.archive is None and data.source.startswith(("caltech101:", "hf:")):

@@ -7,7 +7,6 @@ is used, and the damaged one is kept as `NAME.damaged`, so that it never takes t
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -24,12 +23,14 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn, optim
 
+from bonsaigan import durable
 from bonsaigan.config import Budget, from_dict, read_bounded, read_json
 from bonsaigan.errors import CheckpointError, ConfigError
+from bonsaigan.runs import STATE_FILE
 
 FORMAT = 1
 """Raised when older code could not read what is written."""
-TENSORS_FILE, STATE_FILE = "state.safetensors", "state.json"
+TENSORS_FILE = "state.safetensors"
 TENSORS_MAX_BYTES = 8 << 30
 COUNT_MAX = 2**53
 ADAM_SLOTS = 3
@@ -99,8 +100,8 @@ def save(folder: Path, *, tensors: Mapping[str, Tensor], progress: Progress) -> 
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        write_durably(fresh / TENSORS_FILE, data)
-        write_durably(fresh / STATE_FILE, json.dumps(state, indent=2).encode())
+        durable.write_durably(fresh / TENSORS_FILE, data)
+        durable.write_durably(fresh / STATE_FILE, json.dumps(state, indent=2).encode())
         _sync_folder(fresh)
         if folder.exists():
             shutil.rmtree(previous, ignore_errors=True)
@@ -206,30 +207,6 @@ def unpack(tensors: Mapping[str, Tensor], parts: Mapping[str, nn.Module | optim.
             part.load_state_dict({"state": states, "param_groups": part.state_dict()["param_groups"]})
     if left:
         raise CheckpointError(f"the checkpoint holds an unknown tensor {next(iter(left))!r:.60}")
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write and flush to the disk itself."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a reader sees the old content or the new, never a part.
-
-    Raises:
-        CheckpointError: the disk is full or not writable; the old file is untouched.
-    """
-    fresh = _sibling(path, "writing")
-    try:
-        write_durably(fresh, data)
-        fresh.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            fresh.unlink()
-        raise CheckpointError(f"cannot save {path}: {error.strerror}; the old file is kept") from None
 
 
 def _adam_shapes(param: Tensor) -> tuple[tuple[str, torch.Size], ...]:

@@ -138,13 +138,13 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     starting again from a lower step.
     """
     try:
-        text = read_bounded(path, limit_bytes=HISTORY_MAX_BYTES).decode("utf-8", "replace")
+        whole = read_bounded(path, limit_bytes=HISTORY_MAX_BYTES)
     except ConfigError:
         return []
-    return list(_without_undone(_parsed(text.splitlines())))
+    return _without_undone(_parsed(whole.splitlines()))
 
 
-def _parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     for text in lines:
         try:
             line = json.loads(text)

@@ -108,13 +108,17 @@ class Recipe:
             channels=config.channels,
         )
 
+    def step_nimg(self, config: TrainConfig) -> int:
+        """Real pictures that a step shows."""
+        return round(config.batch * self.real_share)
+
     def own_batches(self, config: TrainConfig) -> tuple[int, int]:
         """One pass's part, in this process, of a step's real pictures, and of the generator's turn.
 
         Raises:
             ConfigError: the batch does not fall into parts of the same size.
         """
-        parts, real = processes.count() * config.accumulate, round(config.batch * self.real_share)
+        parts, real = processes.count() * config.accumulate, self.step_nimg(config)
         if real % parts or config.batch % parts:
             several = [f"{processes.count()} processes"] if processes.count() > 1 else []
             several += [f"--accumulate {config.accumulate}"] if config.accumulate > 1 else []
@@ -157,7 +161,7 @@ def find(name: str) -> Recipe:
 
 
 def default_config(recipe: Recipe, size: Size, *, channels: int = 3) -> TrainConfig:
-    """The settings that a recipe proposes, without data: for looking at its networks."""
+    """The settings that a recipe proposes; data and budget are for the caller to replace."""
     defaults = recipe.defaults(size)
     return TrainConfig(
         recipe=recipe.name,

@@ -28,15 +28,14 @@ from bonsaigan.config import (
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.selection import PictureArray, Selection
 from bonsaigan.data.sources import PUBLIC, open_source
+from bonsaigan.durable import write_atomically
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
-from bonsaigan.training.checkpoint import write_atomically
 from bonsaigan.training.device import choose_device, choose_precision, memory_for
-from bonsaigan.training.recipes import find
+from bonsaigan.training.recipes import default_config, find
 
 DEFAULT_MINUTES = 10.0
-DATA_MAX_BYTES = 1 << 30
 DataProgress = Callable[[int, "int | None"], None]
 Conclude = Callable[["Trained"], None]
 
@@ -138,8 +137,8 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         raise ConfigError(f"--init {str(init)!r}: has no saved state ({runs.CHECKPOINT_DIR}/) to start from")
     precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
-    defaults = recipe.defaults(data_config.size)
-    optimizer, network = defaults.optimizer, defaults.network
+    usual = default_config(recipe, data_config.size, channels=prepared.channels)
+    optimizer, network = usual.optimizer, usual.network
     if wishes.lr is not None:
         ratio = optimizer.discriminator_lr / optimizer.generator_lr
         rates = {"generator_lr": wishes.lr, "discriminator_lr": wishes.lr * ratio}
@@ -148,19 +147,14 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         network = runs.read_config(init).network
     if wishes.width is not None:
         network = dataclasses.replace(network, width=wishes.width)
-    config = TrainConfig(
-        recipe=recipe.name,
+    config = dataclasses.replace(
+        usual,
         data=data_config,
-        channels=prepared.channels,
         budget=budget,
-        batch=wishes.batch if wishes.batch is not None else defaults.batch,
+        batch=usual.batch if wishes.batch is None else wishes.batch,
         network=network,
         optimizer=optimizer,
-        penalty=defaults.penalty,
-        augment=defaults.augment,
-        ema_kimg=defaults.ema_kimg,
-        components=defaults.components if init is None else ComponentsConfig(),
-        generator_turns=defaults.generator_turns,
+        components=usual.components if init is None else ComponentsConfig(),
         accumulate=wishes.accumulate,
         precision=precision,
         init=None if init is None else str(init),
@@ -346,7 +340,7 @@ def as_it_began(folder: Path, prepared: PreparedSet) -> PreparedSet:
     Raises:
         RunError: by content, some are new or some are gone; or the run's list of them is damaged.
     """
-    listed = read_json(folder / runs.DATA_FILE, limit_bytes=DATA_MAX_BYTES)
+    listed = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
     try:
         before = [str(file["sha256"]) for file in listed["files"]]
     except (KeyError, TypeError):

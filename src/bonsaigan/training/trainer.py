@@ -129,7 +129,7 @@ class Trainer:
 
         # --- the average follows
         self.progress.step += 1
-        seen_nimg = round(config.batch * recipe.real_share)
+        seen_nimg = recipe.step_nimg(config)
         self.progress.seen_nimg += seen_nimg
         self.ema.update(self.generator, batch=seen_nimg, seen_nimg=self.progress.seen_nimg)
         return StepStats(*processes.mean([float(np.mean(persuaded)), *np.mean(told, axis=0).tolist()]))

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bonsaigan.data.prepare import to_float, to_uint8
+from bonsaigan.data.prepare import to_float, to_rgb, to_uint8
 from bonsaigan.data.selection import PictureArray
-from bonsaigan.evaluation.embedding import to_rgb
 from bonsaigan.evaluation.metrics import mean_distance, mean_off_diagonal
 from bonsaigan.training.augment import augment
 
