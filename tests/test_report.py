@@ -172,7 +172,7 @@ def test_an_unfinished_run_says_how_far_it_is(run: Path) -> None:
 
 def test_the_command_to_train_on_can_be_typed(run: Path) -> None:
     change(run / runs.CONFIG_FILE, lambda values: values.update(budget={"minutes": 500.0}))
-    add_lines(run, {"kind": "look", "step": 2, "train_sec": 30000.0, "kimg": 1.0})
+    add_lines(run, {"kind": "look", "step": 3, "train_sec": 30000.0, "kimg": 1.0})
     assert "--minutes 1000" in page_of(run).text
 
 
