@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from bonsaigan.training import checkpoint  # noqa: E402
 from tests.faulty import STAGE_BYTES, Warm, said  # noqa: E402
-from tests.test_training import make_photos  # noqa: E402
+from tests.tiny import make_photos  # noqa: E402
 
 KILLS_PER_RUN, STEPS = 10, 40
 KILL_SHARE = 0.3

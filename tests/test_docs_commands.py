@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from bonsaigan import cli
 from bonsaigan.training import session
-from tests.test_training import make_photos, tiny
+from tests.tiny import make_photos, tiny
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

@@ -30,7 +30,7 @@ import torch
 from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
 from tests.faulty import Warm, said
-from tests.test_training import assert_equal, make_photos
+from tests.tiny import assert_equal, make_photos
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 

@@ -12,7 +12,7 @@ import pytest
 
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.session import Wishes
-from tests.test_training import assert_equal, make_photos, weights
+from tests.tiny import assert_equal, make_photos, weights
 
 KILLS, STEPS = 10, 400
 CODE = """

@@ -23,7 +23,7 @@ from bonsaigan.data.prepare import to_float
 from bonsaigan.training import augment, checkpoint, session
 from bonsaigan.training.health import read_history
 from bonsaigan.training.session import Wishes
-from tests.test_training import make_photos
+from tests.tiny import make_photos
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 SMALL = ["--size", "32", "--batch", "4", "--width", "32", "--precision", "fp32", "--device", "cpu"]

@@ -1,17 +1,11 @@
-"""Real, tiny trainings: resume is exact, faults lose nothing, every size and mode samples as it should."""
+"""Real, tiny trainings: settings, starts, scores; every size and mode samples as it should."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,91 +14,18 @@ from PIL import Image
 from rich.console import Console
 
 import bonsaigan
-from bonsaigan import durable, processes, runs
+from bonsaigan import processes, runs
 from bonsaigan.config import ComponentsConfig
-from bonsaigan.errors import CheckpointError, ConfigError, RunError, TrainingError
+from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.evaluation import scores
 from bonsaigan.plots import make_grid
 from bonsaigan.training import checkpoint, monitor, session, shared
 from bonsaigan.training.device import choose_device, lacks_memory
 from bonsaigan.training.monitor import Monitor
-from bonsaigan.training.recipes import RECIPES
-from bonsaigan.training.session import Wishes
 from bonsaigan.training.trainer import Trainer
+from tests.tiny import assert_equal, make_photos, own_folders, photos, slim, tiny, weights
 
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return make_photos(tmp_path / "photos")
-
-
-def make_photos(folder: Path, *, mode: str = "RGB", count: int = 10) -> Path:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
-    for number in range(count):
-        picture = rng.integers(0, 256, (6, 6, channels), dtype=np.uint8)
-        image = Image.fromarray(picture[:, :, 0] if mode == "L" else picture)
-        image.resize((80, 70), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    return folder
-
-
-def tiny(**changes: object) -> Wishes:
-    wishes = Wishes(size="32", steps=4, batch=4, width=64, precision="fp32", evaluate=False, device="cpu")
-    return dataclasses.replace(wishes, **changes)  # pyright: ignore[reportArgumentType]
-
-
-def slim(plan: session.Plan, width: int) -> session.Plan:
-    network = dataclasses.replace(plan.config.network, width=width, discriminator_width=width)
-    return dataclasses.replace(plan, config=dataclasses.replace(plan.config, network=network))
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    tensors, _, warning = checkpoint.load(folder / runs.CHECKPOINT_DIR)
-    assert warning is None
-    return tensors
-
-
-def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
-
-
-HALF = {"recipe": "dcgan", "precision": "fp16"}  # slow on a CPU
-
-
-@pytest.mark.parametrize("changes", [*({"recipe": name} for name in RECIPES), HALF], ids=str)
-def test_two_steps_and_two_more_are_four(
-    photos: Path, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan = slim(session.plan(str(photos), tiny(**changes)), 8 if changes is HALF else 32)
-    turns = max(plan.config.generator_turns, 2 if changes is HALF else 1)  # the scale must bear two
-    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, generator_turns=turns))
-    whole = session.start(plan, run="whole")
-    step = Trainer.step
-
-    def stop_at_two(trainer: Trainer, pictures: np.ndarray) -> object:
-        if trainer.progress.step == 1:
-            signal.raise_signal(signal.SIGINT)
-        return step(trainer, pictures)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "step", stop_at_two)
-        session.start(plan, run="halves")
-    assert checkpoint.load(Path("runs/halves/checkpoint"))[1].step == 2
-    session.resume("halves")
-    assert_equal(weights(whole), weights(Path("runs/halves")))
-    scales = [checkpoint.load(run / "checkpoint")[1].loss_scale for run in (whole, Path("runs/halves"))]
-    assert scales[0] == scales[1]
-    assert (scales[0] is not None) == (changes is HALF)
-    assert weights(whole)["generator_adam.0.step"] > 0  # float16 skips steps until its scale fits
+__all__ = ["own_folders", "photos"]
 
 
 @pytest.mark.parametrize("recipe", ["dcgan", "r3gan", "article"])
@@ -251,101 +172,6 @@ def test_another_seed_is_another_run(photos: Path) -> None:
     assert not torch.equal(a["generator.to_picture.weight"], b["generator.to_picture.weight"])
 
 
-def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
-    whole = session.start(session.plan(str(photos), tiny(steps=6)), run="whole")
-    code = (
-        "import sys; from bonsaigan.training import loop, session; loop.SAVE_EVERY_SEC = 0\n"
-        "w = session.Wishes(size='32', steps=6, batch=4, width=64, precision='fp32', evaluate=False)\n"
-        "session.start(session.plan(sys.argv[1], w), run='killed')"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(photos)])
-    state = Path("runs/killed/checkpoint/state.json")
-    deadline = time.monotonic() + 60
-    while not state.exists() and time.monotonic() < deadline and child.poll() is None:
-        time.sleep(0.01)
-    child.kill()
-    child.wait()
-    assert state.exists() or Path("runs/killed/checkpoint.previous/state.json").exists()
-    assert_equal(weights(whole), weights(session.resume("killed")))
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, number: int) -> None:
-    command = [sys.executable, "-m", "bonsaigan", "train", str(photos), "--size", "32", "--minutes", "5"]
-    command += ["--width", "64", "--batch", "4", "--precision", "fp32"]
-    child = subprocess.Popen([*command, "--run", "r"], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(Path("runs/r/samples").glob("*.png")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(child.pid, number)
-    out, _ = child.communicate(timeout=60)
-    assert child.returncode == 0
-    assert "bonsaigan resume r" in out
-    assert out.splitlines()[-1] == "report: runs/r/report.html"
-    assert not Path("runs/r/metrics.json").exists()
-    assert weights(Path("runs/r"))
-
-
-@pytest.mark.parametrize("damage", ["truncate", "flip", "json"])
-def test_a_damaged_state_is_noticed_and_the_one_before_is_used(photos: Path, damage: str) -> None:
-    folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
-    trainer = Trainer(runs.read_config(folder), device=torch.device("cpu"))
-    trainer.restore(folder)
-    trainer.progress.step = 99
-    trainer.save(folder)
-    path = folder / "checkpoint" / ("state.json" if damage == "json" else "state.safetensors")
-    data = bytearray(path.read_bytes())
-    if damage == "flip":
-        data[len(data) // 2] ^= 1
-    else:
-        data = data[: len(data) // 2]
-    path.write_bytes(data)
-    tensors, progress, warning = checkpoint.load(folder / "checkpoint")
-    assert progress.step == 2
-    assert tensors
-    assert warning is not None
-    assert "damaged" in warning
-    path.with_name("state.json").unlink()
-    (folder / "checkpoint.previous" / "state.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.load(folder / "checkpoint")
-
-
-def test_a_state_of_other_networks_is_refused(photos: Path) -> None:
-    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
-    config = json.loads((folder / "config.json").read_text())
-    config["network"]["width"] = 128
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="another configuration"):
-        session.resume("r")
-
-
-def test_a_failed_save_keeps_the_state_before(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
-    before = weights(folder)
-
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(durable, "write_durably", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        checkpoint.save(folder / "checkpoint", tensors=before, progress=checkpoint.Progress())
-    assert_equal(before, weights(folder))
-
-
-def test_a_second_process_on_a_run_is_refused(photos: Path) -> None:
-    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
-    with runs.only_process(folder), pytest.raises(RunError, match="in use"):
-        session.resume("r")
-
-
-def test_changed_pictures_are_noticed_on_resume(photos: Path) -> None:
-    session.start(session.plan(str(photos), tiny(steps=1)), run="r")
-    (photos / "3.png").unlink()
-    with pytest.raises(RunError, match="1 gone"):
-        session.resume("r")
-
-
 def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_state(photos: Path) -> None:
     folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
     before = weights(folder)
@@ -471,42 +297,6 @@ def test_a_run_without_a_saved_state_is_no_start_and_leaves_no_run(photos: Path)
     (first / "config.json").unlink()  # as where a generator was imported
     with pytest.raises(bonsaigan.BonsaiganError, match="no saved state"):
         session.plan(str(photos), tiny(width=None, init="first"))
-
-
-def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:
-    plan = session.plan(str(photos), tiny(steps=1, holdout=0.2))
-    folder = session.start(plan, run="r")
-    for path in sorted(photos.iterdir()):
-        path.rename(path.with_name(f"{20 - int(path.stem)}.png"))
-    renamed = session.prepare_data(plan.config.data, resample="antialias")
-    assert not np.array_equal(renamed.pictures, plan.prepared.pictures)
-    again = dataclasses.replace(plan, prepared=session.as_it_began(folder, renamed))
-    np.testing.assert_array_equal(np.asarray(again.training_pictures), np.asarray(plan.training_pictures))
-
-
-def test_a_best_moment_that_was_kept_before_a_kill_is_not_replaced_by_a_worse_one(tmp_path: Path) -> None:
-    best = tmp_path / "best"
-    best.mkdir()
-    spec = json.loads((Path(__file__).parent / "corpus" / "generator.json").read_text())
-    assert (spec["scores"]["kid"], spec["step"]) == (0.2, 4)
-    (best / "generator.json").write_text(json.dumps(spec))
-    for known, kept in ((None, 0.2), (0.5, 0.2), (0.1, 0.1)):
-        progress = checkpoint.Progress(best_kid=known)
-        Monitor._take_up_best(SimpleNamespace(folder=tmp_path), progress)  # pyright: ignore[reportArgumentType]
-        assert progress.best_kid == kept
-
-
-def test_a_damaged_state_never_takes_the_place_of_the_good_one(photos: Path) -> None:
-    folder = session.start(session.plan(str(photos), tiny(steps=2)), run="r")
-    trainer = Trainer(runs.read_config(folder), device=torch.device("cpu"))
-    trainer.restore(folder)
-    trainer.save(folder)
-    (folder / "checkpoint" / "state.safetensors").write_bytes(b"")
-    assert "damaged" in str(trainer.restore(folder))
-    assert sorted(p.name for p in folder.glob("checkpoint*")) == ["checkpoint.damaged", "checkpoint.previous"]
-    assert trainer.restore(folder) is None
-    trainer.save(folder)
-    assert weights(folder)
 
 
 def test_the_grids_show_the_first_seeds(photos: Path) -> None:
