@@ -100,8 +100,9 @@ def publishable(
 
 def _source(facts: Facts, spec: GeneratorSpec) -> str:
     typed = text(facts.config, "data", "source")
-    if not facts.config:  # from a generator alone, which an older version may have told its pictures' path
-        return "" if spec.source.startswith(("the folder ", "the archive ")) else clean(spec.source)
+    if not facts.config:  # a generator alone, which an older version may have told where its pictures lay
+        told = "" if spec.source.startswith(("the folder ", "the archive ")) else spec.source
+        return clean(told.partition(", kept in ")[0])
     name = typed if typed.startswith(PUBLIC) else text(facts.data, "name")
     count = integer(facts.data, "counts", "train")
     return f"{count} pictures, {name}" if count is not None else name
