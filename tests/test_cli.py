@@ -66,6 +66,8 @@ def test_resume_goes_on_with_the_same_data_or_not_at_all(tmp_path: Path) -> None
         result = run("train", *more, *own, "--steps", "3", cwd=tmp_path)
         assert (result.returncode, said in result.stderr) == (2, True), result.stderr
     assert (tmp_path / "runs" / "r" / "config.json").read_bytes() == before
+    again = run("train", "./demo:bonsai:8", *own, "--resume", "--steps", "1", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
 
 
 def test_doctor_keeps_its_picture_away_from_the_others(tmp_path: Path) -> None:

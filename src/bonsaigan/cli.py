@@ -272,7 +272,7 @@ def _check_same(run: str, data: str, *, dry_run: bool) -> None:
     if dry_run:
         raise ConfigError(f"--dry-run: --run {run!r} is there already, and --resume would go on with it")
     before = runs.read_config(runs.named(run)).data.source
-    if data != before:
+    if Path(data).resolve() != Path(before).resolve():  # `photos` is `photos/`
         raise ConfigError(
             f"--resume: --run {run!r} was trained on {before!r}, not on {data!r}; choose another name"
         )

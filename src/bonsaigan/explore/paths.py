@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bonsaigan.generator import Generator
 
 WALK_MAX_BYTES = 1 << 30
-"""Of a walk's frames, which are in memory two times."""
+"""Of a walk's frames, which are in memory several times."""
 ROUNDS = 6
 """How often frames are placed anew at most; each round draws all of them."""
 EVEN_ENOUGH = 0.03
