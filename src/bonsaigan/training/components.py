@@ -9,6 +9,8 @@ No single photograph is aimed at, so none is learnt by heart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,17 +41,18 @@ class PrincipalComponents:
         sides = pictures.shape[1:3]
         hw = [round(side * SHORTER_SIDE_PX / min(sides)) for side in sides]
         parts = torch.from_numpy(spread_out(pictures, PICTURES_MAX)).split(PICTURES_AT_ONCE)
-        small = torch.cat(
-            [functional.interpolate(to_float(p), hw, mode="bilinear", antialias=True) for p in parts]
-        )
+        small = torch.cat([_shrink(to_float(p), hw) for p in parts])
         self.mean = small.mean(dim=0)
-        _, values, directions = torch.linalg.svd((small - self.mean).flatten(1), full_matrices=False)
+        centred = (small - self.mean).flatten(1)
+        _, values, directions = torch.linalg.svd(centred, full_matrices=False)
         count = min(latent, len(values))
         directions = directions[:count]
         # A direction's sign is arbitrary: its largest number is made positive, so that a run that goes on
         # elsewhere is pulled to the same pictures.
         largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
-        self.components = directions * largest.sign() * (values[:count, None] / len(small) ** 0.5)
+        self.directions = directions * largest.sign()
+        self.components = self.directions * (values[:count, None] / len(small) ** 0.5)
+        self.ranked = (centred @ self.directions.T).T.sort(dim=1).values.contiguous()
 
     @classmethod
     def of_first_process(cls, pictures: PictureArray, *, latent: int) -> PrincipalComponents:
@@ -82,6 +85,39 @@ class PrincipalComponents:
         z = functional.normalize(z, dim=1) * z.shape[1] ** 0.5
         small = self.mean + (z[:, : len(self.components)] @ self.components).view(-1, *self.mean.shape)
         return small.clamp(-1, 1)
+
+    def places(self, pictures: Tensor, *, count: int) -> Tensor:
+        """Where pictures lie along the strongest components, as latent vectors have it.
+
+        A picture's rank among those of the set becomes the quantile of a standard normal distribution, so
+        that no number by itself tells a photograph from a latent vector.
+
+        Args:
+            pictures: float (B, C, H, W) in [-1, 1].
+            count: of components.
+
+        Returns:
+            float (B, count), on the CPU; 0 where there are fewer components.
+        """
+        small = _shrink(pictures.cpu(), self.mean.shape[1:])
+        ranked = self.ranked[:count]
+        along = ((small - self.mean).flatten(1) @ self.directions[:count].T).T.contiguous()
+        ranks = (torch.searchsorted(ranked, along) + torch.searchsorted(ranked, along, right=True)) / 2
+        total = ranked.shape[1]
+        return self._padded(torch.special.ndtri(ranks.clamp(0.5, total - 0.5) / total).T, count)
+
+    def places_of(self, z: Tensor, *, count: int) -> Tensor:
+        """The same of latent vectors, float (B, latent): what `places` should find in what they draw."""
+        unit = functional.normalize(z.cpu(), dim=1) * z.shape[1] ** 0.5
+        return self._padded(unit[:, : len(self.ranked)], count)
+
+    def _padded(self, places: Tensor, count: int) -> Tensor:
+        places = places[:, :count]
+        return functional.pad(places, (0, count - places.shape[1]))
+
+
+def _shrink(pictures: Tensor, hw: Sequence[int]) -> Tensor:
+    return functional.interpolate(pictures.float(), tuple(hw), mode="bilinear", antialias=True)
 
 
 def imitate(

@@ -88,6 +88,7 @@ def measure_step_sec(
 ) -> float:
     """Seconds a step takes here: the median of a few after two that warm up."""
     trainer = Trainer(config, device=device)
+    trainer.begin(pictures, anew=False)
     times = []
     for _ in range(2 + steps):
         started = time.monotonic()

@@ -201,6 +201,7 @@ def _projected_defaults(size: Size) -> Defaults:
             latent=128,
             width=256,
             discriminator_width=64,
+            told=16,
             subpixel=size.width_px * size.height_px > SUBPIXEL_ABOVE,
         ),
         # A discriminator that sees through a trained network is right nearly always: its opponent gets more

@@ -35,8 +35,10 @@ from bonsaigan.training.vitals import all_finite
 
 STEP_STREAM, INITIAL_STREAM, COMPONENTS_STREAM = 1, 2, 3
 ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TOLD_NOISE = 0.2
+"""Standard deviation of noise on what the discriminator is told, so that no photograph is known by it."""
 View = list[Tensor]
-"""What the discriminator's trained part sees of pictures, scale by scale."""
+"""What the discriminator's trained part sees of pictures, scale by scale, and last what it is told."""
 
 
 class Look(NamedTuple):
@@ -146,8 +148,9 @@ class Trainer:
     def _look(self, pictures: PictureArray, *, into_generator: bool) -> Look:
         with self._arithmetic(), contextlib.nullcontext() if into_generator else torch.no_grad():
             z, fake = self._fake(self.real_batch)
-            real = self._view(self._real(pictures, self.real_batch))
-            return Look(real, self._view(fake), self._pull(z, fake))
+            real = self._real(pictures, self.real_batch)
+            seen = self._view(real, self._told_of(real))
+            return Look(seen, self._view(fake, self._told(z)), self._pull(z, fake))
 
     def _look_again(self, pictures: PictureArray, shared: Tensor | None, own: Tensor) -> Look:
         """A generator's turn, with gradients: the pictures of random state `shared`, or new ones of `own`."""
@@ -161,7 +164,7 @@ class Trainer:
             return self._look(pictures, into_generator=True)
         with self._arithmetic():
             z, fake = self._fake(self.fake_batch)
-            return Look([], self._view(fake), self._pull(z, fake))
+            return Look([], self._view(fake, self._told(z)), self._pull(z, fake))
 
     def _tell_apart(self, view_real: View, view_fake: View) -> tuple[Tensor, float, float]:
         """The discriminator's loss, and the shares of real and of generated pictures that it got right."""
@@ -194,7 +197,7 @@ class Trainer:
         """Share of pictures, float (B, C, H, W) in [-1, 1], that the discriminator takes for real."""
         self.discriminator.eval()
         with torch.no_grad():
-            view = self.recipe.view(self.discriminator, images.to(self.device))
+            view = [*self.recipe.view(self.discriminator, images.to(self.device)), *self._told_of(images)]
             share = share_taken_for_real(self.recipe.judge(self.discriminator, view))
         self.discriminator.train()
         return share
@@ -273,7 +276,7 @@ class Trainer:
         settings = self.config.components
         first_steps = settings.first_steps if anew else 0
         pulled = self.progress.step < settings.until_step
-        if not (first_steps or pulled):
+        if not (first_steps or pulled or self.config.network.told):
             return
         self.components = PrincipalComponents.of_first_process(pictures, latent=self.config.network.latent)
         if first_steps:
@@ -335,8 +338,26 @@ class Trainer:
         weight = settings.weight * (1 - step / settings.until_step)
         return weight * self.components.distance(z, fake)
 
-    def _view(self, images: Tensor) -> list[Tensor]:
-        return self.recipe.view(self.discriminator, augment(images, self.config.augment))
+    def _view(self, images: Tensor, told: View) -> View:
+        return [*self.recipe.view(self.discriminator, augment(images, self.config.augment)), *told]
+
+    def _told(self, z: Tensor) -> View:
+        """What the discriminator is told of generated pictures: latents' first numbers."""
+        if not self.config.network.told:
+            return []
+        assert self.components is not None, "begin first"
+        return self._blurred(self.components.places_of(z, count=self.config.network.told))
+
+    def _told_of(self, images: Tensor) -> View:
+        """What it is told of photographs: where they lie along the principal components."""
+        if not self.config.network.told:
+            return []
+        assert self.components is not None, "begin first"
+        return self._blurred(self.components.places(images, count=self.config.network.told))
+
+    def _blurred(self, places: Tensor) -> View:
+        noise = processes.own_share(lambda n: torch.randn(n, places.shape[1]), len(places))
+        return [(places + TOLD_NOISE * noise).to(self.device)]
 
     def _train_discriminator(self, on: bool) -> None:
         for parameter in self.judged:
