@@ -39,6 +39,7 @@ processes.average_gradients = timed
 wishes = session.Wishes(recipe=sys.argv[1], steps=1, precision="fp32", archive=sys.argv[3] or None)
 plan = session.plan(sys.argv[2], wishes)
 trainer = Trainer(plan.config, device=torch.device("cpu"))
+trainer.begin(plan.training_pictures, anew=False)
 steps, exchange = [], []
 for _ in range(int(sys.argv[4])):
     spent[0], started = 0.0, time.perf_counter()

@@ -41,6 +41,7 @@ def main() -> None:
     wishes = session.Wishes(recipe=asked.recipe, size=asked.size, precision=asked.precision, steps=1)
     plan = session.plan("demo:bonsai:64", wishes)
     trainer = Trainer(plan.config, device=torch.device("cpu"))
+    trainer.begin(np.asarray(plan.training_pictures), anew=False)
     dtype = torch.bfloat16 if plan.config.precision == "bf16" else torch.float32
     rate = product_gflop_per_sec(dtype)
     parts = {"step": lambda: trainer.step(np.asarray(plan.training_pictures))}
@@ -66,8 +67,9 @@ def parts_of(trainer: Trainer) -> Iterator[tuple[str, Callable[[], object]]]:
     half = round(config.batch * recipe.real_share)
     z = torch.randn(half, config.network.latent)
     images = trainer.generator(z).detach().contiguous(memory_format=torch.channels_last)
+    told = trainer._told(z)
     with trainer._arithmetic():
-        view = [scale.detach() for scale in trainer._view(images)]
+        view = [scale.detach() for scale in trainer._view(images, told)]
 
     def forward_and_back(work: Callable[[], list[Tensor]]) -> None:
         with trainer._arithmetic():
@@ -75,7 +77,7 @@ def parts_of(trainer: Trainer) -> Iterator[tuple[str, Callable[[], object]]]:
         torch.stack([r.float().sum() for r in results]).sum().backward()
 
     def look_and_back() -> list[Tensor]:
-        return trainer._view(images.clone().requires_grad_())
+        return trainer._view(images.clone().requires_grad_(), told)
 
     def judge_real_and_fake() -> list[Tensor]:
         trainer._train_discriminator(True)
@@ -87,7 +89,7 @@ def parts_of(trainer: Trainer) -> Iterator[tuple[str, Callable[[], object]]]:
 
     def look() -> None:
         with trainer._arithmetic(), torch.no_grad():
-            trainer._view(images)
+            trainer._view(images, told)
 
     def optimise() -> None:
         for network in (trainer.generator, nn.ParameterList(trainer.judged)):
