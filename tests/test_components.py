@@ -66,9 +66,12 @@ def test_a_picture_lies_where_the_latent_that_draws_it_does() -> None:
 @pytest.mark.parametrize("count", [1, 3, 200])
 def test_the_places_of_photographs_are_spread_as_latents_are(count: int) -> None:
     pictures = pictures_of(count, channels=4)
-    places = PrincipalComponents(pictures, latent=64).places(to_float(pictures), count=8)
+    components = PrincipalComponents(pictures, latent=64)
+    places = components.places(to_float(pictures), count=8)
     assert places.shape == (count, 8)
     assert places.isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # as a step in half precision has it
+        assert torch.equal(components.places(to_float(pictures), count=8), places)
     if count == 200:  # of which there are five components: one brightness, four colours
         assert places[:, :5].mean(0).abs().max() < 0.01
         assert places[:, :5].std(0).numpy() == pytest.approx(np.ones(5), abs=0.02)

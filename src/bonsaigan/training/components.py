@@ -101,7 +101,8 @@ class PrincipalComponents:
         """
         small = _shrink(pictures.cpu(), self.mean.shape[1:])
         ranked = self.ranked[:count]
-        along = ((small - self.mean).flatten(1) @ self.directions[:count].T).T.contiguous()
+        with torch.autocast("cpu", enabled=False):  # ranks need all digits
+            along = ((small - self.mean).flatten(1) @ self.directions[:count].T).T.contiguous()
         ranks = (torch.searchsorted(ranked, along) + torch.searchsorted(ranked, along, right=True)) / 2
         total = ranked.shape[1]
         return self._padded(torch.special.ndtri(ranks.clamp(0.5, total - 0.5) / total).T, count)
