@@ -129,6 +129,14 @@ def test_the_discriminator_trains_its_heads_alone_and_gradients_reach_the_pictur
     assert trained == {"heads"}
 
 
+@pytest.mark.parametrize("side", range(32, 257, 16))
+def test_the_discriminator_takes_every_size(side: int) -> None:
+    discriminator = ProjectedDiscriminator(width=8, size=Size(width_px=side, height_px=side))
+    with torch.no_grad():
+        logits = discriminator(discriminator.view(torch.zeros(1, 3, side, side)))
+    assert [len(scale) for scale in logits] == [1] * 4
+
+
 def test_the_discriminator_judges_how_a_picture_fits_what_it_is_told() -> None:
     discriminator = ProjectedDiscriminator(width=8, size=Size(width_px=32, height_px=32), told=3).eval()
     with torch.no_grad():

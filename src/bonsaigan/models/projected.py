@@ -21,7 +21,7 @@ hinge's margin, and the discriminator stops learning (benchmarks/LOG.md)."""
 INITIAL_ITERATIONS = 15
 """Steps of the power iteration before training."""
 GRID = 4
-"""A head stops halving when a map's shorter side is this."""
+"""A head ends in a convolution of this side, and halves a map while that leaves it as much."""
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -77,7 +77,8 @@ class ProjectedDiscriminator(nn.Module):
         """Score what `view` gave.
 
         Args:
-            view: the four mixtures and, where it is told something, that: float (B, told), of unit variance.
+            view: the four mixtures and, where it is told something, that: float (B, told), of
+                about unit variance.
 
         Returns:
             For each scale the logits (B, patches): of the picture, and of its fitting what was told, as a
@@ -160,7 +161,7 @@ def as_rgb(images: Tensor) -> Tensor:
 
 def _head(width: int, side: int, *, out: int) -> nn.Module:
     layers: list[nn.Module] = []
-    while side > GRID:
+    while side >= 2 * GRID:
         wider = min(2 * width, 256)
         # differs: no batch norm. Real and generated pictures go through the heads together, and a norm over
         # that mixture would tell them apart by their company.
