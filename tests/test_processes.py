@@ -131,6 +131,37 @@ def test_a_batch_that_cannot_be_shared_is_refused(photos: Path) -> None:
     assert said == ["bonsaigan: --batch 4: 3 processes cannot share it evenly; take a multiple of 3"]
 
 
+def test_pictures_that_are_not_there_are_told_once(photos: Path) -> None:
+    done = torchrun(2, "train", "nowhere", *SMALL, "--steps", "1", check=False)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "nowhere" in line]
+    assert len(said) == 1
+    assert said[0].startswith("bonsaigan:")
+    assert "Error: " not in done.stderr.partition("torch/distributed/elastic")[0]
+
+
+def test_one_processs_loss_that_is_not_finite_is_told_by_the_first(photos: Path) -> None:
+    code = (
+        "from bonsaigan import cli, processes\n"
+        "from bonsaigan.training.trainer import Trainer\n"
+        "add = Trainer._add_gradient\n"
+        "def failing(self, loss, who):\n"
+        "    wrong = processes.rank() == 1 and self.progress.step == 2\n"
+        "    add(self, loss * float('inf') if wrong else loss, who)\n"
+        "Trainer._add_gradient = failing\n"
+        "cli.main()\n"
+    )
+    Path("main.py").write_text(code)
+    told = ["train", str(photos), "--recipe", "r3gan", *SMALL, "--no-evaluate", "--steps", "4", "--run", "r"]
+    command = [*TORCHRUN, "2", "--", "main.py", *told]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    said = [line for line in done.stderr.splitlines() if line.startswith("bonsaigan:")]
+    assert len(said) == 1
+    assert "loss became inf at step 2" in said[0] or "loss became -inf at step 2" in said[0]
+    (found,) = lines("r", "health")
+    assert found["finding"] == "not finite"
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_run_with_its_state_and_a_restart_goes_on(photos: Path) -> None:
     """Killed once; torchrun starts all of them again, and they go on from what was saved."""
@@ -158,6 +189,7 @@ def test_a_process_that_dies_ends_the_run_with_its_state_and_a_restart_goes_on(p
     assert "going on from step" in done.stdout
     state = json.loads(Path("runs/r/checkpoint/state.json").read_text())
     assert state["progress"]["step"] == 8
+    assert not lines("r", "health")  # nothing was wrong with the training
 
 
 @pytest.mark.slow

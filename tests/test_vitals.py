@@ -111,6 +111,7 @@ def test_every_mode_and_size(channels: int, height: int, width: int) -> None:
     pictures = small.repeat(8, axis=1).repeat(8, axis=2)
     pictures[..., -1] |= 128
     leaks = LeakDetector(pictures, ALL).leaks(augmented(pictures, *ALL))
+    assert leaks
     assert all(leak.share > 0.5 for leak in leaks.values())
     assert vitals.spread(pictures) > 0
 

@@ -30,7 +30,11 @@ class CheckpointError(RunError):
 
 
 class TrainingError(BonsaiganError):
-    """Training cannot go on, for instance after a loss that is not a finite number."""
+    """Training cannot go on: memory ran out, or another process is gone."""
+
+
+class NotFiniteError(TrainingError):
+    """A loss or a weight stopped being a finite number."""
 
 
 class MissingExtraError(BonsaiganError):

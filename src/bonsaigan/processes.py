@@ -68,11 +68,17 @@ def local_rank() -> int:
 @contextmanager
 def first_of_machine_first() -> Iterator[None]:
     """Run the block in one process of each machine, then in the others: they find in a cache what it made."""
-    if count() > 1 and local_rank() > 0:
-        dist.barrier()
+    if local_rank() > 0:
+        _meet()
     yield
-    if count() > 1 and local_rank() == 0:
-        dist.barrier()
+    if local_rank() == 0:
+        _meet()
+
+
+def _meet() -> None:
+    if count() > 1:
+        with _others_may_be_gone():
+            dist.barrier()
 
 
 @contextmanager
@@ -169,7 +175,7 @@ def _others_may_be_gone() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        why = (str(error).splitlines() or [""])[0]
         raise TrainingError(
-            f"process {rank()} of {count()} lost the others ({str(error).splitlines()[0]:.80}); the state "
-            "saved before is kept"
+            f"process {rank()} of {count()} lost the others ({why:.80}); the state saved before is kept"
         ) from None

@@ -43,7 +43,7 @@ def fit(
         device: where to compute.
 
     Raises:
-        TrainingError: a loss is not finite.
+        NotFiniteError: a loss is not finite.
         CheckpointError: the state cannot be saved, or none that is there can be used.
     """
     trainer = Trainer(config, device=device)
@@ -51,7 +51,7 @@ def fit(
     if exists:
         monitor.resumed(trainer, trainer.restore(folder))
     elif config.init is not None:
-        trainer.begin_from(Path(config.init))
+        monitor.warn(trainer.begin_from(Path(config.init)))
     leads, saved_at = processes.is_first(), time.monotonic()
     with stop_signals() as stop, monitor.showing(trainer):
         started = time.monotonic()

@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
-from torch import nn
+from torch import Tensor, nn
 
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray, spread_out
-from bonsaigan.errors import RunError, TrainingError
+from bonsaigan.errors import NotFiniteError, RunError
 from bonsaigan.generator import GeneratorSpec, read_spec, save_generator, seed_latents
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
@@ -120,7 +120,7 @@ class Monitor:
         """Draw the grid of the first seeds, save the generator, and score it where the time allows.
 
         Raises:
-            TrainingError: a weight is not finite; the generator saved before is kept.
+            NotFiniteError: a weight is not finite; the generator saved before is kept.
         """
         started = time.monotonic()
         progress = trainer.progress
@@ -143,10 +143,14 @@ class Monitor:
         """Whether `--patience` evaluations went by without a better score."""
         return 0 < self.config.patience <= progress.evaluations_since_best
 
-    def resumed(self, trainer: Trainer, warning: str | None) -> None:
-        """Say where a run goes on."""
+    def warn(self, warning: str | None) -> None:
+        """Say it, if there is something to say."""
         if warning:
             self.console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+
+    def resumed(self, trainer: Trainer, warning: str | None) -> None:
+        """Say where a run goes on."""
+        self.warn(warning)
         self._take_up_best(trainer.progress)
         if self.out_of_patience(trainer.progress):  # who goes on all the same wants more of it
             trainer.progress.evaluations_since_best = 0
@@ -192,7 +196,7 @@ class Monitor:
         try:
             with self._progress_bar(trainer.progress):
                 yield
-        except TrainingError as error:
+        except NotFiniteError as error:
             for change in self.health.failed(trainer.progress.step, _sentence(error)):
                 self._line(change.line(), trainer)  # the error itself will say it
             raise
@@ -216,11 +220,11 @@ class Monitor:
         progress = trainer.progress
         if self.reference is None:
             self.reference = shared.real_reference(self.pictures, trainer.device)
-        generated, features = shared.draw_and_embed(
+        z, generated, features = shared.draw_and_embed(
             network, self.reference, latent=self.config.network.latent
         )
         score = self.reference.score(features)
-        summary = self._performance_summary(trainer, generated)
+        summary = self._performance_summary(trainer, z, generated)
         scores = {"kid": score.kid, "diversity": score.diversity, **summary}
         self._note({"kind": "evaluation", **scores, **self._leaks(generated)}, trainer)
         for key, value in scores.items():
@@ -251,7 +255,7 @@ class Monitor:
             if isinstance(kid, float) and -math.inf < kid < known:
                 progress.best_kid, progress.best_step = kid, spec.step
 
-    def _performance_summary(self, trainer: Trainer, generated: np.ndarray) -> dict[str, float]:
+    def _performance_summary(self, trainer: Trainer, z: Tensor, generated: np.ndarray) -> dict[str, float]:
         """The tutorial's "performance summary": accuracies on 50 and 50, and a 2 x 3 figure."""
         count = min(SUMMARY_COUNT, len(self.pictures))
         which = np.random.default_rng([trainer.config.seed, trainer.progress.step]).permutation(
@@ -261,7 +265,8 @@ class Monitor:
         name = f"summary-{trainer.progress.step:06d}.png"
         shown = generated[: SUMMARY_ROWS * SUMMARY_COLUMNS]
         save_grid(self.folder / SAMPLES_DIR / name, shown, columns=SUMMARY_COLUMNS)
-        return {"accuracy_real": trainer.accuracy(real), "accuracy_fake": 1 - trainer.accuracy(fake)}
+        taken_for_real = trainer.accuracy(fake, z=z[:count].to(trainer.device))
+        return {"accuracy_real": trainer.accuracy(real), "accuracy_fake": 1 - taken_for_real}
 
     def _spread(self, grid: np.ndarray) -> dict[str, float]:
         if self.real_spread is None:
@@ -307,8 +312,6 @@ class Monitor:
 class Helper:
     """The monitor of a process that neither writes nor prints: it makes its part of what is scored."""
 
-    stopped = False
-
     def __init__(self, config: TrainConfig, pictures: PictureArray):
         """See `Monitor`."""
         self.config, self.pictures = config, pictures
@@ -331,12 +334,14 @@ class Helper:
         """The first process knows."""
         return False
 
+    def warn(self, warning: str | None) -> None:
+        """The first process says it."""
+
     def resumed(self, trainer: Trainer, warning: str | None) -> None:
         """The first process says it."""
 
     def finished(self, trainer: Trainer, *, stopped: bool) -> None:
-        """Note whether someone asked for the end."""
-        self.stopped = stopped
+        """The first process says it."""
 
     def showing(self, trainer: Trainer) -> contextlib.AbstractContextManager[None]:
         """Nothing is shown."""

@@ -35,14 +35,14 @@ def real_reference(pictures: PictureArray, device: torch.device) -> RealReferenc
 
 def draw_and_embed(
     network: nn.Module, reference: RealReference, *, latent: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of `EVALUATE_COUNT` fixed latents, uint8 (N, H, W, C), and their features, float32 (N, D)."""
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """`EVALUATE_COUNT` fixed latents, their pictures uint8 (N, H, W, C), and features float32 (N, D)."""
     count = processes.count()
     z = fixed_latents(-(-EVALUATE_COUNT // count) * count, latent=latent, seed=1)
     pictures = draw(network, z.chunk(count)[processes.rank()])
     parts = torch.from_numpy(pictures), torch.from_numpy(reference.embed(pictures))
     whole = [processes.gathered(part)[:EVALUATE_COUNT].numpy() for part in parts]
-    return whole[0], whole[1]
+    return z[:EVALUATE_COUNT], whole[0], whole[1]
 
 
 def draw(network: nn.Module, z: Tensor) -> np.ndarray:

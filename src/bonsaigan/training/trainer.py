@@ -22,7 +22,7 @@ from bonsaigan import processes
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray
-from bonsaigan.errors import TrainingError
+from bonsaigan.errors import NotFiniteError
 from bonsaigan.runs import CHECKPOINT_DIR
 from bonsaigan.training import checkpoint
 from bonsaigan.training.augment import augment
@@ -97,7 +97,7 @@ class Trainer:
             pictures: uint8 (N, H, W, C), the whole training set; what is not in memory is read as needed.
 
         Raises:
-            TrainingError: a loss is not finite; no weight was changed by it.
+            NotFiniteError: a loss is not finite; no weight was changed by it.
         """
         config, recipe = self.config, self.recipe
         seed_all(config.seed, STEP_STREAM, self.progress.step)
@@ -184,20 +184,27 @@ class Trainer:
         return loss, share_taken_for_real(logits_real), 1.0 - share_taken_for_real(logits_fake)
 
     def _add_gradient(self, loss: Tensor, who: str) -> None:
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"the {who}'s loss became {loss.item()} at step {self.progress.step}; the state saved before "
+        value = processes.mean([loss.item()])[0]  # all processes stop at once, or none
+        if not math.isfinite(value):
+            raise NotFiniteError(
+                f"the {who}'s loss became {value} at step {self.progress.step}; the state saved before "
                 "is kept. Try a lower --lr, or --precision fp32"
             )
         self.scaler.scale(loss / self.config.accumulate).backward()
 
     # -----------------------------------------------------------------------------------------------------
 
-    def accuracy(self, images: Tensor) -> float:
-        """Share of pictures, float (B, C, H, W) in [-1, 1], that the discriminator takes for real."""
+    def accuracy(self, images: Tensor, *, z: Tensor | None = None) -> float:
+        """Share of pictures that the discriminator takes for real.
+
+        Args:
+            images: float (B, C, H, W) in [-1, 1].
+            z: float (B, latent), what they were drawn from; None if they are photographs.
+        """
         self.discriminator.eval()
         with torch.no_grad():
-            view = [*self.recipe.view(self.discriminator, images.to(self.device)), *self._told_of(images)]
+            told = self._told_of(images) if z is None else self._told(z)
+            view = [*self.recipe.view(self.discriminator, images.to(self.device)), *told]
             share = share_taken_for_real(self.recipe.judge(self.discriminator, view))
         self.discriminator.train()
         return share
@@ -223,10 +230,10 @@ class Trainer:
         """Make sure that the weights may be saved: a finite loss may have a gradient that is not.
 
         Raises:
-            TrainingError: a weight is not finite; what was saved before is kept.
+            NotFiniteError: a weight is not finite; what was saved before is kept.
         """
         if not all_finite(self.generator, self.discriminator, self.ema.module):
-            raise TrainingError(
+            raise NotFiniteError(
                 f"a weight stopped being a finite number by step {self.progress.step}; the state saved "
                 "before is kept. Try a lower --lr, or --precision fp32"
             )
@@ -235,7 +242,7 @@ class Trainer:
         """Write the full state; see `checkpoint.save`.
 
         Raises:
-            TrainingError: see `check_finite`.
+            NotFiniteError: see `check_finite`.
             CheckpointError: it cannot be written.
         """
         self.check_finite()
@@ -290,8 +297,10 @@ class Trainer:
             )
             self.ema.module.load_state_dict(self.generator.state_dict())
 
-    def begin_from(self, folder: Path) -> None:
+    def begin_from(self, folder: Path) -> str | None:
         """Take the networks of another run; optimisers, average and counters begin anew.
+
+        A sentence if that run's latest state was damaged, and the one before it was taken.
 
         Wang et al., "Transferring GANs: generating images from limited data", ECCV 2018: both players'
         weights are worth taking over, the discriminator's more.
@@ -300,11 +309,12 @@ class Trainer:
             CheckpointError: its state cannot be used.
         """
         state = checkpoint.load(folder / CHECKPOINT_DIR) if processes.is_first() else None
-        tensors = processes.from_first(state)[0]
+        tensors, _, warning = processes.from_first(state)
         players = ("generator", "discriminator")
         own = {name: value for name, value in tensors.items() if name.partition(".")[0] in players}
         checkpoint.unpack(own, {name: self._parts()[name] for name in players})
         self.ema.module.load_state_dict(self.generator.state_dict())
+        return warning
 
     def _parts(self) -> dict[str, nn.Module | optim.Optimizer]:
         return {
