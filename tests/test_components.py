@@ -12,6 +12,7 @@ import torch
 from bonsaigan.config import ComponentsConfig, Size
 from bonsaigan.data.prepare import to_float
 from bonsaigan.models import build_generator
+from bonsaigan.training import trainer as training
 from bonsaigan.training.components import PrincipalComponents, imitate
 from bonsaigan.training.recipes import default_config, find
 from bonsaigan.training.trainer import Trainer
@@ -70,18 +71,28 @@ def test_the_places_of_photographs_are_spread_as_latents_are(count: int) -> None
     places = components.places(to_float(pictures), count=8)
     assert places.shape == (count, 8)
     assert places.isfinite().all()
+    z = torch.randn(4, 64)
+    drawn = components.draw(z)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # as a step in half precision has it
         assert torch.equal(components.places(to_float(pictures), count=8), places)
+        assert torch.equal(components.draw(z), drawn)
+    for part in (1, 8):  # a batch of another size rounds otherwise
+        parts = [components.places(to_float(pictures[i : i + part]), count=8) for i in range(0, count, part)]
+        assert torch.allclose(torch.cat(parts), places, atol=1e-6)
     if count == 200:  # of which there are five components: one brightness, four colours
         assert places[:, :5].mean(0).abs().max() < 0.01
         assert places[:, :5].std(0).numpy() == pytest.approx(np.ones(5), abs=0.02)
 
 
 def test_places_beyond_the_components_are_zero_for_both() -> None:
-    pictures = pictures_of(3)
+    pictures = pictures_of(3)  # which lie in a plane
     components = PrincipalComponents(pictures, latent=64)
-    assert not components.places(to_float(pictures), count=8)[:, 3:].any()
-    assert not components.places_of(torch.randn(5, 64), count=8)[:, 3:].any()
+    for places in (
+        components.places(to_float(pictures), count=8),
+        components.places_of(torch.randn(5, 64), count=8),
+    ):
+        assert places[:, :2].any(dim=0).all()
+        assert not places[:, 2:].any()
 
 
 def test_a_generator_learns_to_draw_them() -> None:
@@ -139,6 +150,38 @@ def test_a_run_starts_from_them_and_is_pulled_towards_them_for_a_while() -> None
     assert pulls[0] > 0
     assert pulls[1] == pytest.approx(pulls[0] / 2)
     assert pulls[2] == 0
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_discriminator_is_told_of_latents_and_of_photographs(
+    passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "TOLD_NOISE", 0.0)
+    pictures = pictures_of(16)
+    config = default_config(find("projected"), Size(width_px=32, height_px=32))
+    trainer = Trainer(dataclasses.replace(config, accumulate=passes), device=torch.device("cpu"))
+    trainer.begin(pictures, anew=False)
+    assert trainer.components is not None
+    drawn: list[torch.Tensor] = []
+    judged: list[torch.Tensor] = []
+    trainer.generator.register_forward_hook(lambda _module, given, _pictures: drawn.append(given[0]))
+    trainer.discriminator.register_forward_hook(lambda _module, given, _logits: judged.append(given[0][-1]))
+    trainer.step(pictures)
+    turns = 1 + config.generator_turns
+    assert len(judged) == passes * turns  # in the discriminator's turn both sides at once
+    own = config.batch // passes
+    known = {tuple(place.tolist()) for place in trainer.components.places(to_float(pictures), count=16)}
+    seen_by_discriminator, seen_by_generator = judged[:passes], judged[passes:]
+    latents = drawn[:passes]
+    for told, z in zip(seen_by_discriminator, latents):
+        assert {tuple(place.tolist()) for place in told[:own]} <= known
+        assert torch.equal(told[own:], trainer.components.places_of(z, count=16))
+    for told, z in zip(seen_by_generator, drawn[-len(seen_by_generator) :]):
+        assert torch.equal(told, trainer.components.places_of(z, count=16))
+    assert trainer.accuracy(to_float(pictures[:4])) in (0, 0.25, 0.5, 0.75, 1)
+    trainer.accuracy(torch.zeros(4, 3, 32, 32), z=latents[0][:4])
+    assert torch.equal(judged[-2], trainer.components.places(to_float(pictures[:4]), count=16))
+    assert torch.equal(judged[-1], trainer.components.places_of(latents[0][:4], count=16))
 
 
 def test_a_run_that_stopped_before_its_first_step_does_not_learn_them_twice(tmp_path: Path) -> None:

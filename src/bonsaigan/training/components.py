@@ -24,6 +24,10 @@ SHORTER_SIDE_PX = 16
 PICTURES_MAX = 1024
 """Of more, so many, spread over the set."""
 PICTURES_AT_ONCE = 32
+SMALLEST = 1e-5
+"""Of the strongest component, what others must have: n pictures have n - 1, and one of rounding errors."""
+SAME = 1e-4
+"""How near two pictures' numbers along a component are the same, as a share of its standard deviation."""
 LEARNING_RATE, BETA1, BETA2 = 1e-3, 0.9, 0.99
 
 
@@ -45,7 +49,7 @@ class PrincipalComponents:
         self.mean = small.mean(dim=0)
         centred = (small - self.mean).flatten(1)
         _, values, directions = torch.linalg.svd(centred, full_matrices=False)
-        count = min(latent, len(values))
+        count = min(latent, int((values > SMALLEST * values[0]).sum()))
         directions = directions[:count]
         # A direction's sign is arbitrary: its largest number is made positive, so that a run that goes on
         # elsewhere is pulled to the same pictures.
@@ -67,7 +71,7 @@ class PrincipalComponents:
             pictures: float (B, C, H, W) in [-1, 1], what a generator made of it.
 
         Returns:
-            A scalar, from 0 to 4.
+            A scalar; 4 at most, if pictures stay in [-1, 1].
         """
         aims = self.draw(z.cpu()).to(pictures.device)
         small = functional.adaptive_avg_pool2d(pictures.float(), (aims.shape[2], aims.shape[3]))
@@ -83,8 +87,9 @@ class PrincipalComponents:
             float (B, C, h, w) in [-1, 1].
         """
         z = functional.normalize(z, dim=1) * z.shape[1] ** 0.5
-        small = self.mean + (z[:, : len(self.components)] @ self.components).view(-1, *self.mean.shape)
-        return small.clamp(-1, 1)
+        with torch.autocast("cpu", enabled=False):
+            apart = z[:, : len(self.components)].float() @ self.components
+        return (self.mean + apart.view(-1, *self.mean.shape)).clamp(-1, 1)
 
     def places(self, pictures: Tensor, *, count: int) -> Tensor:
         """Where pictures lie along the strongest components, as latent vectors have it.
@@ -103,8 +108,10 @@ class PrincipalComponents:
         ranked = self.ranked[:count]
         with torch.autocast("cpu", enabled=False):  # ranks need all digits
             along = ((small - self.mean).flatten(1) @ self.directions[:count].T).T.contiguous()
-        ranks = (torch.searchsorted(ranked, along) + torch.searchsorted(ranked, along, right=True)) / 2
-        total = ranked.shape[1]
+        # A photograph of the set is itself among the ranked, but for rounding.
+        same = SAME * ranked.square().mean(dim=1, keepdim=True).sqrt()
+        below, up_to = torch.searchsorted(ranked, along - same), torch.searchsorted(ranked, along + same)
+        ranks, total = (below + up_to) / 2, ranked.shape[1]
         return self._padded(torch.special.ndtri(ranks.clamp(0.5, total - 0.5) / total).T, count)
 
     def places_of(self, z: Tensor, *, count: int) -> Tensor:
