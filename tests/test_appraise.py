@@ -236,6 +236,8 @@ def test_training_from_python_ends_with_a_report(tmp_path: Path, monkeypatch: py
     (folder / runs.REPORT_FILE).unlink()
     assert bonsaigan.resume(folder) == folder
     assert (folder / runs.REPORT_FILE).exists()
+    assert bonsaigan.resume(folder, steps=2) == folder
+    assert bonsaigan.load(folder, latest=True).spec.step == 2
 
 
 def test_of_a_large_set_a_sample_is_looked_at_and_that_is_said(

@@ -184,7 +184,9 @@ def test_scores_say_all_that_is_needed_to_repeat_them() -> None:
         10,
     )
     assert "bicubic" in found["filter"]
-    assert found["holdout"]["kid"] == metrics.kid_full(generated, features(10, seed=2))
+    held_out = metrics.kid_full(generated, features(10, seed=2))
+    assert found["holdout"]["kid"] == held_out
+    assert found["verdict"].endswith(f"Against the 10 held-out pictures KID x1000 is {held_out * 1000:.3g}.")
     assert [row[0] for row in scores.rows()][:2] == ["KID x1000", "Fréchet distance"]
     assert all(isinstance(cell, str) for row in scores.rows() for cell in row)
 
@@ -209,6 +211,7 @@ def test_small_sets_are_scored_and_too_small_ones_refused() -> None:
     scores = score(features(8, seed=1), features(8), holdout=features(3, seed=2))
     assert (scores.neighbours, scores.floor_count, scores.holdout) == (3, 4, None)
     assert any("3 held-out pictures are too few" in note for note in scores.notes)
+    assert "held-out" not in scores.verdict
     with pytest.raises(DataError, match="7 generated pictures: scores need at least 8"):
         score(features(7), features(8))
     with pytest.raises(DataError, match="7 real pictures"):

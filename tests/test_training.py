@@ -282,6 +282,13 @@ def test_networks_that_do_not_fit_are_refused(photos: Path, wish: dict[str, obje
         session.plan(str(photos), dataclasses.replace(tiny(width=None, init="first"), **wish))  # pyright: ignore
 
 
+def test_pictures_that_must_not_be_mirrored_are_not(photos: Path) -> None:
+    usual = session.plan(str(photos), tiny()).config.augment
+    assert "flip" in usual
+    kept = session.plan(str(photos), tiny(flip=False)).config.augment
+    assert kept == tuple(name for name in usual if name != "flip")
+
+
 def test_another_learning_rate_moves_both_players_in_proportion(photos: Path) -> None:
     usual = session.plan(str(photos), tiny()).config.optimizer
     asked = session.plan(str(photos), tiny(lr=usual.generator_lr / 4)).config.optimizer

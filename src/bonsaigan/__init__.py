@@ -52,8 +52,18 @@ def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
     return session.start(plan, run=run, device=wanted.device, conclude=conclude)
 
 
-def resume(run: str | Path | None = None) -> Path:
+def resume(
+    run: str | Path | None = None,
+    *,
+    minutes: float | None = None,
+    kimg: float | None = None,
+    steps: int | None = None,
+) -> Path:
     """Go on with a run (its folder, its name, or None for the newest) until its budget is spent.
+
+    Args:
+        run: which.
+        minutes: a new budget, counted from the run's beginning; or `kimg`, thousands of pictures, or `steps`.
 
     Returns:
         The run's folder.
@@ -62,9 +72,11 @@ def resume(run: str | Path | None = None) -> Path:
         BonsaiganError: there is no such run, its pictures changed, or it cannot go on.
     """
     from bonsaigan.conclude import conclude
+    from bonsaigan.config import Budget
     from bonsaigan.training import session
 
-    return session.resume(run, conclude=conclude)
+    budget = Budget.asked(minutes=minutes, kimg=kimg, steps=steps)
+    return session.resume(run, budget=budget, conclude=conclude)
 
 
 def __getattr__(name: str) -> Any:

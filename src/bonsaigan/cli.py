@@ -49,7 +49,9 @@ DataArgument = Annotated[
 SizeOption = Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")]
 FitOption = Annotated[
     str | None,
-    typer.Option(help="crop, pad or squash pictures to the size. [default: the recipe's, mostly crop]"),
+    typer.Option(
+        help="crop, pad or squash pictures to the size. [default: crop; of the recipe article, squash]"
+    ),
 ]
 MinutesOption = Annotated[float | None, typer.Option(help="Budget in minutes of training. [default: 10]")]
 KimgOption = Annotated[float | None, typer.Option(help="Budget in thousands of pictures shown.")]
@@ -164,6 +166,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="The source of all randomness.")] = 0,
     fit: FitOption = None,
+    no_flip: Annotated[
+        bool, typer.Option("--no-flip", help="Never mirror the pictures: for lettering and the like.")
+    ] = False,
     holdout: Annotated[
         float, typer.Option(help="Share of the pictures kept out of training, 0 to 0.5.")
     ] = 0.0,
@@ -206,6 +211,7 @@ def train(
         init=init,
         seed=seed,
         fit=fit,  # pyright: ignore[reportArgumentType]  # checked by DataConfig
+        flip=not no_flip,
         holdout=holdout,
         archive=archive,
         device=device,  # pyright: ignore[reportArgumentType]  # checked by choose_device
@@ -291,8 +297,7 @@ def _resume(
     from bonsaigan.training import session
 
     console = make_console()
-    given = any(value is not None for value in (minutes, kimg, steps))
-    budget = Budget(minutes=minutes, kimg=kimg, steps=steps) if given else None
+    budget = Budget.asked(minutes=minutes, kimg=kimg, steps=steps)
     with progress_bar(console, "pictures") as progress:
         session.resume(
             run,

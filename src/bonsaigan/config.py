@@ -115,6 +115,12 @@ class Budget:
         for flag, value in given.items():
             _check_range(flag, value, 0.0, 1e9, above=True)
 
+    @classmethod
+    def asked(cls, *, minutes: float | None, kimg: float | None, steps: int | None) -> Budget | None:
+        """What a user asked for; None if nothing."""
+        nothing = minutes is None and kimg is None and steps is None
+        return None if nothing else cls(minutes=minutes, kimg=kimg, steps=steps)
+
     def __str__(self) -> str:
         if self.minutes is not None:
             return f"{self.minutes:g} minutes"

@@ -248,12 +248,16 @@ class Scores:
 
     @property
     def verdict(self) -> str:
-        """How good the generated pictures are, in one sentence."""
+        """How good the generated pictures are, in a sentence, or two where some were kept out of training."""
         kid, floor = self.numbers.kid * 1000, self.floor.kid * 1000
         measured = f"KID x1000 {kid:.3g} (halves of the real pictures: {floor:.2g})"
         likeness = f"The new pictures are {self.nearness}: {measured}" if self.nearness else measured
         covered = f"{self.numbers.coverage:.0%} of the real pictures have a new one near them"
-        return f"{likeness}; {covered} (halves: {self.floor.coverage:.0%})."
+        kept_away = ""
+        if self.holdout is not None:
+            held, against = self.holdout_count, self.holdout.kid * 1000
+            kept_away = f" Against the {held} held-out pictures KID x1000 is {against:.3g}."
+        return f"{likeness}; {covered} (halves: {self.floor.coverage:.0%}).{kept_away}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

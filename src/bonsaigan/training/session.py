@@ -107,6 +107,8 @@ class Wishes:
     """Arithmetic of the convolutions."""
     device: Device = "auto"
     """Where to compute."""
+    flip: bool = True
+    """Mirror half of the pictures, where the recipe does."""
     seed: int = 0
     """Source of all randomness."""
     evaluate: bool = True
@@ -130,7 +132,8 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         holdout=wishes.holdout,
     )
     processes.join()
-    budget, device = _budget(wishes), choose_device(wishes.device)
+    asked = Budget.asked(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
+    budget, device = asked or Budget(minutes=DEFAULT_MINUTES), choose_device(wishes.device)
     # Only the first process has that run; `start` gives its settings to the others.
     init = runs.find_run(wishes.init) if wishes.init is not None and processes.is_first() else None
     if init is not None and not checkpoint.exists(init / runs.CHECKPOINT_DIR):
@@ -153,6 +156,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         budget=budget,
         batch=usual.batch if wishes.batch is None else wishes.batch,
         network=network,
+        augment=tuple(name for name in usual.augment if wishes.flip or name != "flip"),
         optimizer=optimizer,
         components=usual.components if init is None else ComponentsConfig(),
         accumulate=wishes.accumulate,
@@ -273,12 +277,6 @@ def _check_init(config: TrainConfig, init: Path) -> None:
             raise ConfigError(f"--init {str(init)!r}: its {what} is {theirs}, that of this training {own}")
 
 
-def _budget(wishes: Wishes) -> Budget:
-    if wishes.minutes is None and wishes.kimg is None and wishes.steps is None:
-        return Budget(minutes=DEFAULT_MINUTES)
-    return Budget(minutes=wishes.minutes, kimg=wishes.kimg, steps=wishes.steps)
-
-
 def spec_of(
     config: TrainConfig,
     *,
@@ -307,12 +305,14 @@ def _train(
     from bonsaigan.training.loop import fit
     from bonsaigan.training.monitor import Helper, Monitor
 
-    if processes.from_first(plan.prepared.digest) != plan.prepared.digest:
-        raise RunError(f"process {processes.rank()}: its pictures are not those of the first process")
+    others = processes.total([float(processes.from_first(plan.prepared.digest) != plan.prepared.digest)])[0]
+    if others:
+        raise RunError(f"{others:.0f} of {processes.count()} processes have other pictures than the first")
     config, manifest = plan.config, plan.prepared.manifest
     pictures, where = plan.training_pictures, choose_device(device)
     if not processes.is_first():
-        fit(config, pictures, folder, Helper(config, pictures), device=where)
+        with memory_for(config):
+            fit(config, pictures, folder, Helper(config, pictures), device=where)
         return
     typed = config.data.source
     # A generator goes out into the world: where the pictures lie on this machine stays here.
