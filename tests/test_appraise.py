@@ -152,6 +152,23 @@ def test_seeds_that_copy_are_passed_over(trained: Trained) -> None:
     assert tried == 8
 
 
+def test_a_generator_that_copies_nearly_always_gives_what_there_is(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appraising, "GIVE_UP_AFTER", 2)
+    real = real_of(trained)
+    assert original_seeds(replay(real, range(1, 100)), real, count=4, seed=0, truncation=1.0) == ([0], 8)
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(appraising.os, "access", lambda _path, _mode: False)
+    monkeypatch.setattr(appraising, "embed", None)
+    with pytest.raises(RunError, match=r"cannot write into .*: Permission denied"):
+        appraise(trained.folder, real_of(trained), count=COUNT)
+
+
 def test_a_generator_that_only_copies_ends_the_search(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

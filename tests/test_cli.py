@@ -31,6 +31,7 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["train", "demo:bonsai", "--minutes", "0"], "--minutes"),
         (["train", "demo:bonsai", "--minutes", "1", "--steps", "1"], "exactly one"),
         (["train", "demo:bonsai", "--fit", "bend"], "--fit 'bend'"),
+        (["train", "~no-such-user/photos"], "no-such-user"),
         (["train", "demo:bonsai", "--device", "cuda9"], "--device 'cuda9'"),
         (["train", "demo:bonsai", "--batch", "1"], "--batch 1"),
         (["train", "demo:bonsai:8", "--batch", "8", "--accumulate", "3"], "--batch 8: --accumulate 3"),

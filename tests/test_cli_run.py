@@ -41,6 +41,12 @@ def test_a_report_is_written_on_demand(place: Path) -> None:
     assert "bonsaigan generate r" in page.read_text(encoding="utf-8")
 
 
+def test_a_grid_that_memory_does_not_hold_is_refused(place: Path) -> None:
+    result = run("generate", "r", "-n", "200000", "--grid", cwd=place)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "bonsaigan: -n 200000 in one --grid: 585 MiB, at most 256 fit\n"
+
+
 def test_generate_can_leave_out_copies(place: Path) -> None:
     result = run("generate", "r", "-n", "4", "--avoid-copies", "--out", "kept", cwd=place)
     assert result.returncode == 0, result.stderr

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bonsaigan.config import Size
-from bonsaigan.data.files import find_cache_dir, is_clutter, natural_key, printable
+from bonsaigan.data.files import expanded, find_cache_dir, is_clutter, natural_key, printable
 from bonsaigan.data.sources import open_source, slug
 from bonsaigan.errors import DataError, DownloadError
 from tests.hostile import encoded, photograph
@@ -209,6 +209,8 @@ def test_cache_place_obeys_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "chosen"))
     assert find_cache_dir() == tmp_path / "chosen"
     assert find_cache_dir(tmp_path) == tmp_path
+    assert expanded("~/photos") == Path.home() / "photos"
+    assert expanded("~no-such-user/photos") == Path("~no-such-user/photos")
     monkeypatch.delenv("BONSAIGAN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     if sys.platform == "linux":

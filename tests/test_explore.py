@@ -299,6 +299,13 @@ def test_any_image_becomes_a_target(channels: int, tmp_path: Path) -> None:
         assert target.shape == (32, 48, channels)
         if channels == 3:
             assert target[16, 40].tolist() == [255, 255, 255]
+    turned = Image.new("CMYK", (40, 200))
+    turned.getexif()[0x0112] = 6  # a camera held upright
+    turned.save(tmp_path / "turned.jpg")
+    with Image.open(tmp_path / "turned.jpg") as photo:
+        np.testing.assert_array_equal(
+            as_target(generator, photo, fit="pad"), as_target(generator, tmp_path / "turned.jpg", fit="pad")
+        )
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     halves = Image.new("RGB", (200, 32), "black")
     halves.paste("white", (150, 0, 200, 32))

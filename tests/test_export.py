@@ -177,8 +177,25 @@ def test_mistakes_are_named_and_nothing_is_lost(tmp_path: Path, monkeypatch: pyt
         export(generator, to="onnx", out=tmp_path / "x.onnx")
 
 
+def test_an_earlier_export_stays_if_the_new_one_cannot_be_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, out = generator_of("article", "32"), tmp_path / "trees"
+    export(generator, to="safetensors", out=out)
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(BonsaiganError, match="No space"):
+        export(generator, to="safetensors", out=out, half=True)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+
+
 def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     first = export(generator_of("article", "32"), to="safetensors", out=tmp_path / "trees")
+    (tmp_path / "trees" / ".DS_Store").touch()  # a file browser looked in
     again = export(generator_of("article", "32"), to="safetensors", out=tmp_path / "trees", half=True)
     assert again.size_bytes < first.size_bytes
     assert [p.name for p in tmp_path.iterdir()] == ["trees"]

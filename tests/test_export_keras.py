@@ -377,6 +377,14 @@ def test_it_is_read_in_a_process_of_its_own(
     (tmp_path / "no\x1bne.keras").write_bytes(b"nothing")
     with pytest.raises(RunError, match=r"neither a \.keras nor"):
         import_keras(tmp_path / "no\x1bne.keras")
+    poisoned = tmp_path / "poisoned"
+    poisoned.mkdir()
+    for name in ("zipfile", "random", "h5py"):  # such as come with a stranger's model
+        (poisoned / f"{name}.py").write_text("open('ran', 'w'); raise SystemExit(9)")
+    with monkeypatch.context() as patch:
+        patch.chdir(poisoned)
+        import_keras(saved)
+        assert not Path("ran").exists()
     monkeypatch.setattr(keras_file, "READER", "import os; os.abort()")
     with pytest.raises(RunError, match="broke down"):
         import_keras(saved)

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import bonsaigan
-from bonsaigan import hub
+from bonsaigan import hub, runs
 from bonsaigan.errors import BonsaiganError, ConfigError, DownloadError, MissingExtraError, RunError
 from bonsaigan.export.targets import export
 from tests.test_export import generator_of
@@ -195,6 +195,13 @@ def test_repositories_that_cannot_be_used(
     pretend(monkeypatch, tmp_path, files=files)
     with pytest.raises(error, match=said):
         hub.fetch("a/b")
+
+
+def test_a_generator_of_the_hub_is_called_by_its_address(tmp_path: Path) -> None:
+    kept = tmp_path / "models--me--old--trees" / "snapshots" / ("0" * 40)
+    kept.mkdir(parents=True)
+    assert runs.title(kept) == "hf:me/old--trees"
+    assert runs.title(tmp_path / "mine") == "mine"
 
 
 def test_names_and_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

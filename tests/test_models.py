@@ -14,7 +14,14 @@ import torch
 from bonsaigan.config import NetworkConfig, Size, TrainConfig
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.models import build_generator, features
-from bonsaigan.models.fastgan import FastGanGenerator, count_doublings, doubled, gated, upsampled_conv
+from bonsaigan.models.fastgan import (
+    FastGanGenerator,
+    count_doublings,
+    doubled,
+    gated,
+    pooled_by_products,
+    upsampled_conv,
+)
 from bonsaigan.models.projected import ProjectedDiscriminator, SpectralConv2d
 from bonsaigan.training.recipes import default_config, find
 
@@ -146,6 +153,13 @@ def test_the_discriminator_judges_how_a_picture_fits_what_it_is_told() -> None:
     for scale in range(4):
         assert not torch.allclose(alone[scale], once[scale])
         assert torch.allclose(twice[scale] - alone[scale], 2 * (once[scale] - alone[scale]), atol=1e-5)
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (5, 7), (13, 11), (28, 16)])
+def test_pooling_by_products_is_adaptive_pooling(sides: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *sides, dtype=torch.float32)
+    wanted = torch.nn.functional.adaptive_avg_pool2d(x, (4, 3))
+    assert torch.allclose(pooled_by_products(x, 4, 3), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", features.SPECS)

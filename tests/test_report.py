@@ -181,11 +181,24 @@ def test_scores_of_another_moment_are_called_so(run: Path) -> None:
     assert "These scores are of step 1" in page_of(run).text
 
 
+def test_the_curve_has_no_level_of_another_network(run: Path) -> None:
+    assert "as real against real" in page_of(run).text
+    change(run / runs.SCORES_FILE, lambda values: values["scores"].update(network="inception"))
+    assert "as real against real" not in page_of(run).text
+
+
 def test_a_path_among_the_settings_keeps_its_folders_to_itself(run: Path) -> None:
     change(run / runs.CONFIG_FILE, lambda values: values["data"].update(archive="/home/ann/private/a.zip"))
-    page = page_of(run)
-    assert "…/a.zip" in page.text
-    assert "ann" not in page.text.split("All settings")[1].split()
+    assert "…/a.zip" in page_of(run).text
+    assert "/home/ann" not in page_of(run).text
+    for source, shown in (
+        ("the folder '/home/ann/private/photos'", "the folder photos"),
+        ("the data set me/trees of the Hugging Face hub, kept in /home/ann/.cache", "the data set me/trees"),
+    ):
+        change(run / runs.DATA_FILE, lambda values, new=source: values.update(source=new, name="photos"))
+        text = page_of(run).text
+        assert shown in text
+        assert "/home/ann" not in text
 
 
 # --- what it needs and what it survives --------------------------------------------------------------------

@@ -335,7 +335,9 @@ def test_a_link_among_the_samples_is_not_followed(studio: Studio, tmp_path: Path
 
 def test_other_sites_and_names_are_kept_out(studio: Studio) -> None:
     assert studio.ask("/", host="evil.example")[0] == 400
-    assert studio.ask("/", host=f"localhost:{studio.port}")[0] == 200
+    assert studio.ask("/", host="[::1")[0] == 400
+    for name in ("localhost", "LOCALHOST", "127.0.0.2", "192.168.1.7", "[::1]"):
+        assert studio.ask("/", host=f"{name}:{studio.port}")[0] == 200, name
     for path in ("/", "/api/run", "/picture/7.png", "/studio.js"):
         _, headers, _ = studio.ask(path)
         assert "default-src 'none'" in headers["content-security-policy"]

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from bonsaigan.data.selection import spread_places
 from bonsaigan.durable import write_atomically
 from bonsaigan.errors import BonsaiganError, RunError
 from bonsaigan.evaluation.copies import PAIRS_SHOWN, CopyDetector, CopyReport
-from bonsaigan.evaluation.embedding import NETWORK, embed
+from bonsaigan.evaluation.embedding import NETWORK, check_network, embed
 from bonsaigan.evaluation.scores import Scores, score
 from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
@@ -114,7 +116,10 @@ def appraise(
         DataError: there are too few different pictures.
         ConfigError: unknown network.
     """
+    check_network(network)
     generator = load(folder, latest=latest, device=device)
+    if not os.access(folder, os.W_OK):  # before minutes of work, not after them
+        raise RunError(f"cannot write into {folder}: {os.strerror(errno.EACCES)}")
     seeds = range(seed, seed + count)
     generated = generator.images(generator.latents(seeds))
     sides = {"generated": generated, "real": real.training}
@@ -166,7 +171,7 @@ def original_seeds(
     """The first `count` seeds from `seed` on whose pictures do not look like copies, and how many were tried.
 
     Raises:
-        BonsaiganError: every one of many looks like a copy.
+        BonsaiganError: every one of many looks like a copy; where nearly all do, fewer come back.
     """
     detector = CopyDetector(real.training, total=real.training_count, device=device)
     kept: list[int] = []
@@ -177,8 +182,10 @@ def original_seeds(
         report = detector.check(pictures, seeds=seeds)
         kept += [s for s, copied in zip(seeds, report.flagged) if not copied]
         tried += len(seeds)
-        if tried >= GIVE_UP_AFTER * count and not kept:
-            raise BonsaiganError(f"each of {tried} pictures looks like a copy; --avoid-copies leaves none")
+        if tried >= GIVE_UP_AFTER * count:
+            break
+    if not kept:
+        raise BonsaiganError(f"each of {tried} pictures looks like a copy; --avoid-copies leaves none")
     return kept[:count], tried
 
 

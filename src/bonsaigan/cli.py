@@ -6,6 +6,7 @@ learnt in `cli_explore.py`.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -63,6 +64,9 @@ RunOption = Annotated[
 
 def main() -> None:
     """Run a command; a user's mistake becomes one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):  # a file in a narrow encoding loses a letter, not the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except BonsaiganError as error:
@@ -71,10 +75,20 @@ def main() -> None:
         if error.strerror is None:
             raise
         _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    except (MemoryError, RuntimeError) as error:
+        from bonsaigan.training.device import lacks_memory
+
+        if not lacks_memory(error):
+            raise
+        _refuse(f"no memory left for that; ask for fewer or smaller pictures ({_first_line(error):.80})")
     except SystemExit as end:
         if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
             print("bonsaigan: stopped", file=sys.stderr)
         raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _refuse(why: str) -> NoReturn:
@@ -262,7 +276,9 @@ cli_explore.register(app)
 
 def _beside(data: str, out: Path | None) -> Path:
     """Where `doctor` writes: never among the pictures, of which its own would be one the next time."""
-    inside = Path(data).resolve()
+    from bonsaigan.data.files import expanded
+
+    inside = expanded(data).resolve()
     target = Path("doctor.png") if out is None else out
     if not (inside.is_dir() and target.resolve().is_relative_to(inside)):
         return target
@@ -274,11 +290,12 @@ def _beside(data: str, out: Path | None) -> Path:
 def _check_same(run: str, data: str, *, dry_run: bool) -> None:
     """Make sure that to go on with a run is what `train --resume` was meant to do."""
     from bonsaigan import runs
+    from bonsaigan.data.files import expanded
 
     if dry_run:
         raise ConfigError(f"--dry-run: --run {run!r} is there already, and --resume would go on with it")
     before = runs.read_config(runs.named(run)).data.source
-    if Path(data).resolve() != Path(before).resolve():  # `photos` is `photos/`
+    if expanded(data).resolve() != expanded(before).resolve():  # `photos` is `photos/`
         raise ConfigError(
             f"--resume: --run {run!r} was trained on {before!r}, not on {data!r}; choose another name"
         )

@@ -21,6 +21,8 @@ from bonsaigan.terminal import (
 
 EXPORTS = ("safetensors", "onnx", "keras", "torch", "web")
 """The keys of `export.targets.TARGETS`, which are not imported for `--help`."""
+GRID_MAX_BYTES = 256 << 20
+"""Of the pictures of one grid."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +61,10 @@ def generate(
     seeds: Sequence[int] = range(seed, seed + n)
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     generator = load(folder, latest=latest, device=where)
+    size = generator.spec.size
+    grid_bytes = n * size.width_px * size.height_px * generator.spec.channels
+    if grid and grid_bytes > GRID_MAX_BYTES:
+        raise ConfigError(f"-n {n} in one --grid: {grid_bytes >> 20} MiB, at most {GRID_MAX_BYTES >> 20} fit")
     if avoid_copies:
         from bonsaigan.appraise import original_seeds, read_real
 
@@ -68,6 +74,9 @@ def generate(
             generator, real, count=n, seed=seed, truncation=truncation, device=where
         )
         say(f"{tried} seeds looked at, copies left out")
+        if len(seeds) < n:
+            say(f"most look like copies: {len(seeds)} of the {n} pictures asked for")
+        n = len(seeds)
         if real.note:
             say(real.note)
     target = out or runs.output_folder(run, folder) / "generated"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import html
 import io
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,8 +146,9 @@ def write_diagrams(
         if dot_found():
             for kind in ("svg", "png"):
                 path = folder / f"{name}.{kind}"
-                path.write_bytes(picture.pipe(format=kind))
-                written.append(path)
+                with suppress(subprocess.CalledProcessError):  # some lack a plugin for png
+                    path.write_bytes(picture.pipe(format=kind))
+                    written.append(path)
     return written
 
 

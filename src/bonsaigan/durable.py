@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from bonsaigan.errors import CheckpointError
+
+PAUSES_SEC = (0.02, 0.1, 0.5, 1.0) if os.name == "nt" else ()
+"""Windows does not replace a file that someone reads just now: it is tried again after so long."""
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -26,8 +30,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     fresh = path.with_name(f"{path.name}.writing")
     try:
         write_durably(fresh, data)
-        fresh.replace(path)
+        _replace(fresh, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise CheckpointError(f"cannot save {path}: {error.strerror}; the old file is kept") from None
+
+
+def _replace(fresh: Path, path: Path) -> None:
+    for pause_sec in PAUSES_SEC:
+        try:
+            fresh.replace(path)
+        except PermissionError:
+            time.sleep(pause_sec)
+        else:
+            return
+    fresh.replace(path)

@@ -95,7 +95,7 @@ def named(name: str) -> Path:
     """
     if name.strip() in ("", ".", ".."):
         raise RunError(f"--run {name!r}: not a name that a folder can have")
-    return Path(name) if os.sep in name else RUNS_DIR / name
+    return Path(name) if os.sep in name or (os.altsep or os.sep) in name else RUNS_DIR / name
 
 
 def create_run(name: str | None, *, source_name: str) -> Path:
@@ -134,6 +134,14 @@ def _next_folder(source_name: str) -> Path:
             number += 1
         else:
             return folder
+
+
+def title(folder: Path) -> str:
+    """What to call a run: its folder's name, or of a generator in the hub's cache its address."""
+    folder = folder.resolve()
+    if folder.parent.name == "snapshots" and folder.parents[1].name.startswith("models--"):
+        return HUB_PREFIX + folder.parents[1].name.removeprefix("models--").replace("--", "/", 1)
+    return folder.name
 
 
 def typed(folder: Path) -> str:

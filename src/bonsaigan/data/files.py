@@ -96,12 +96,20 @@ def is_clutter(name: str) -> bool:
     return any(part.startswith(".") or part.casefold() in clutter for part in name.split("/"))
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with `~` replaced; as it is where there is no such user, for a name may begin with it too."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def find_cache_dir(given: Path | None = None) -> Path:
     """Where downloads and prepared sets are kept: `given`, `$BONSAIGAN_CACHE`, or the system's own place."""
     if given is not None:
         return Path(given)
     if chosen := os.environ.get("BONSAIGAN_CACHE"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

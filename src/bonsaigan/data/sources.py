@@ -23,6 +23,7 @@ from bonsaigan.data.files import (
     Progress,
     Refused,
     SourceFile,
+    expanded,
     find_cache_dir,
     is_clutter,
     natural_key,
@@ -89,7 +90,7 @@ def open_source(
     """
     if not data.strip():
         raise DataError(f"DATA is empty; pass {FORMS}")
-    path = Path(data).expanduser()
+    path = expanded(data)
     kind, colon, rest = data.partition(":")
     if archive is not None and kind != "caltech101":
         raise DataError(
@@ -206,7 +207,7 @@ def _file_on_disk(entry: os.DirEntry[str], name: str) -> SourceFile:
 def _caltech(category: str, archive: str | None, cache_dir: Path | None, progress: Progress | None) -> Source:
     given = archive or os.environ.get("BONSAIGAN_CALTECH101")
     if given:
-        path = Path(given).expanduser()
+        path = expanded(given)
         flag = "--archive" if archive else "BONSAIGAN_CALTECH101"
         if not _exists(path):
             raise DataError(_not_found(path, f"{flag} {printable(given)}", plain=True))

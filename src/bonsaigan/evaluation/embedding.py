@@ -56,8 +56,7 @@ def embed(
 
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3, 4):
         raise DataError(f"pictures {pictures.dtype}{pictures.shape}: expected uint8 (N, H, W, 1, 3 or 4)")
-    if network not in NETWORKS:
-        raise ConfigError(f"--features {network!r}: choose one of {', '.join(NETWORKS)}")
+    check_network(network)
     run = _inception(device) if network == INCEPTION else _lite(network, device)
     batch = batch or (CPU_BATCH if device == "cpu" else GPU_BATCH)
     with torch.inference_mode():
@@ -65,6 +64,16 @@ def embed(
     if not parts:
         raise DataError("no pictures to score")
     return np.concatenate([part.float().cpu().numpy() for part in parts])
+
+
+def check_network(name: str) -> None:
+    """Make sure that there is such a network.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in NETWORKS:
+        raise ConfigError(f"--features {name!r}: choose one of {', '.join(NETWORKS)}")
 
 
 @functools.lru_cache(maxsize=2)

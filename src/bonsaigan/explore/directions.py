@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bonsaigan.data.prepare import to_rgb
 from bonsaigan.errors import ConfigError
+from bonsaigan.models.fastgan import pooled
 
 if TYPE_CHECKING:
     from bonsaigan.generator import Generator
@@ -84,16 +85,15 @@ def find_directions(generator: Generator, k: int) -> Directions:
     """The k strongest directions, always the same ones for the same generator.
 
     Args:
-        k: from 1 up to half the latent vector's length.
+        k: from 1 up to half the latent vector's length, and up to half of `SAMPLES`.
 
     Raises:
         ConfigError: k is outside its limits.
     """
     latent = generator.spec.network.latent
-    if not 1 <= k <= max(1, latent // 2):
-        raise ConfigError(
-            f"-k {k} directions: must be from 1 up to {max(1, latent // 2)}, half the latent's length"
-        )
+    most = max(1, min(latent // 2, SAMPLES // 2))
+    if not 1 <= k <= most:
+        raise ConfigError(f"-k {k} directions: must be from 1 up to {most}")
     z = generator.latents(range(SAMPLES))
     vectors = principal_directions(z, features(generator, z), count=min(latent, 2 * k))
     tried = Directions(vectors=vectors, changes=(), names=())
@@ -138,7 +138,7 @@ def features(generator: Generator, z: Tensor) -> Tensor:
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        kept.append(nn.functional.adaptive_avg_pool2d(output, CELLS).flatten(1).float().cpu())
+        kept.append(pooled(output, CELLS, CELLS).flatten(1).float().cpu())
 
     handle = _middle(generator).register_forward_hook(keep)
     try:

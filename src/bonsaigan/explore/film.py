@@ -78,6 +78,10 @@ def _write_animation(path: Path, frames: Iterator[np.ndarray], duration_msec: fl
 def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:
     import imageio_ffmpeg
 
+    try:
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        raise ConfigError("--out: there is no ffmpeg for .mp4 here; .webp and .gif need none") from None
     first = next(frames)
     height, width = first.shape[:2]
     # Players want even sides and 4:2:0; "faststart" lets a browser begin before the end has come.

@@ -155,6 +155,7 @@ def as_target(
         DataError: it cannot be read.
     """
     from PIL import Image as Pillow
+    from PIL import ImageOps
 
     spec, name = generator.spec, "the image"
     if isinstance(image, (str, Path)):
@@ -169,7 +170,10 @@ def as_target(
         image = Pillow.fromarray(_flat(image))
     if not isinstance(image, bytes):
         file = io.BytesIO()
-        image.save(file, format="PNG")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F"):  # which PNG does not have
+            upright = upright.convert("RGB")
+        upright.save(file, format="PNG")
         image = file.getvalue()
     # The same way as a picture to train on takes, with the same bounds on what strangers send.
     examined = examine(image, size=spec.size, fit=fit)

@@ -90,6 +90,7 @@ def publishable(
     known = {name: value for name in words.EXPLAINED if (value := number(scores, name)) is not None}
     public = dataclasses.replace(
         spec,
+        recipe=clean(spec.recipe),
         source=_source(facts, spec),
         licence=spec.licence and clean(spec.licence),
         citation=text(facts.data, "citation") or (spec.citation and clean(spec.citation)) or None,

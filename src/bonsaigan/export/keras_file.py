@@ -43,7 +43,12 @@ FILE_MAX_BYTES = 512 << 20
 READ_SEC, READ_BYTES = 120, 16 << 30
 """Limits of the process that reads; its address space, of which the libraries alone take several GiB."""
 REFUSED = 3
-READER = "import sys; from bonsaigan.export.keras_file import read_apart; read_apart(*sys.argv[1:])"
+READER = """
+import sys
+sys.path = [place for place in sys.path if place]  # nothing is imported from the current folder
+from bonsaigan.export.keras_file import read_apart
+read_apart(*sys.argv[1:])
+"""
 CONFIG_MAX_BYTES = 4 << 20
 WEIGHTS_MAX = 100_000_000
 """Most numbers a generator may have; the article's has under four million."""
@@ -78,14 +83,14 @@ def import_keras(path: Path) -> Generator:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", READER, str(path), folder]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=READ_SEC, check=False)
+            done = subprocess.run(command, capture_output=True, timeout=READ_SEC, check=False)
         except subprocess.TimeoutExpired:
             said = f"reading it takes more than {READ_SEC} seconds"
             raise RunError(f"{path}: {said}: damaged, or made to do harm") from None
         if done.returncode == REFUSED:
             if importlib.util.find_spec("h5py") is None:
                 raise MissingExtraError(feature="reading Keras files", extra="keras")
-            raise RunError(done.stdout)
+            raise RunError(done.stdout.decode("utf-8"))
         if done.returncode:
             raise RunError(f"{path}: damaged: the HDF5 library broke down over it")
         return read_generator(Path(folder))
@@ -96,7 +101,9 @@ def read_apart(path: str, folder: str) -> None:
     if sys.platform == "linux":  # elsewhere the limit counts other things, or is not there
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (READ_BYTES, READ_BYTES))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = READ_BYTES if hard == resource.RLIM_INFINITY else min(READ_BYTES, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         network = read_keras(Path(path))
         shape = NetworkConfig(latent=network.latent, width=network.width, discriminator_width=1)

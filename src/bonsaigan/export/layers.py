@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from bonsaigan.models.fastgan import Excitation
-
-POOLED = 4
-"""Excitation sees its coarse map as a grid of this side."""
+from bonsaigan.models.fastgan import POOLED, Excitation, bins
 
 
 def squeeze(excitation: Excitation, rows: int, columns: int) -> tuple[tuple[int, int], Tensor]:
@@ -22,14 +18,9 @@ def squeeze(excitation: Excitation, rows: int, columns: int) -> tuple[tuple[int,
     weight = excitation.conv.weight
     if rows % POOLED == 0 and columns % POOLED == 0:
         return (rows // POOLED, columns // POOLED), weight
-    return (1, 1), torch.einsum("oiab,ah,bw->oihw", weight, _bins(rows), _bins(columns))
+    return (1, 1), torch.einsum("oiab,ah,bw->oihw", weight, bins(rows, POOLED), bins(columns, POOLED))
 
 
 def start_weight(start: nn.Linear, channels: int) -> Tensor:
     """The weight of a dense layer that makes a grid, (rows · columns, channels, in)."""
     return start.weight.view(-1, channels, start.in_features)
-
-
-def _bins(side: int) -> Tensor:
-    """Adaptive average pooling of `side` cells to four, as a matrix (4, side)."""
-    return functional.adaptive_avg_pool1d(torch.eye(side), POOLED).T.contiguous()

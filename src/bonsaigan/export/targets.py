@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from bonsaigan.data.files import is_clutter
 from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.generator import Generator, GeneratorSpec
 from bonsaigan.models.folding import fold
@@ -184,9 +185,7 @@ def export(
                 )
             files = [part] if part.is_file() else [p for p in part.rglob("*") if p.is_file()]
             size_bytes = sum(p.stat().st_size for p in files)
-            if out.is_dir():
-                out.rename(Path(folder) / "before")
-            part.replace(out)
+            _put(part, out, before=Path(folder) / "before" / out.name)
     except OSError as error:
         raise BonsaiganError(f"{out}: cannot be written: {error.strerror or error}") from None
     return Exported(
@@ -196,6 +195,20 @@ def export(
         tolerance_levels=tolerance,
         size_bytes=size_bytes,
     )
+
+
+def _put(part: Path, out: Path, *, before: Path) -> None:
+    """In the place of an earlier export, which stays if that fails."""
+    if not out.is_dir():
+        part.replace(out)
+        return
+    before.parent.mkdir()
+    out.rename(before)
+    try:
+        part.replace(out)
+    except OSError:
+        before.rename(out)
+        raise
 
 
 def _target(to: str) -> Target:
@@ -226,7 +239,11 @@ def _check_place(part: Path, out: Path, *, optional: str) -> None:
     if not out.is_dir():
         raise ConfigError(f"--out {str(out)!r}: is a file; name a folder")
     there, fresh = (
-        {q for p in folder.rglob("*") if (q := p.relative_to(folder)).parts[0] != optional}
+        {
+            q
+            for p in folder.rglob("*")
+            if (q := p.relative_to(folder)).parts[0] != optional and not is_clutter(q.name)
+        }
         for folder in (out, part)
     )
     if there and there != fresh:

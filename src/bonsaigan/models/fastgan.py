@@ -23,6 +23,8 @@ SMALL_MAP = 16
 """Below so many pixels a map is so small that making another kernel costs more than it saves."""
 NARROWEST = 32
 """Fewest channels of any level."""
+POOLED = 4
+"""Excitation sees its coarse map as a grid of this side."""
 EXCITE_LEVELS = 2
 """Skip-layer excitation reaches over this many doublings."""
 
@@ -104,12 +106,30 @@ class Excitation(nn.Module):
 
     def __init__(self, channels: int, out: int):
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, kernel_size=4)
+        self.conv = nn.Conv2d(channels, out, kernel_size=POOLED)
         self.gate = nn.Conv2d(out, out, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = functional.silu(self.conv(functional.adaptive_avg_pool2d(x, 4)))
+        x = functional.silu(self.conv(pooled(x, POOLED, POOLED)))
         return torch.sigmoid(self.gate(x))
+
+
+def pooled(x: Tensor, rows: int, columns: int) -> Tensor:
+    """A map (B, C, H, W) averaged to `rows` x `columns` cells, which overlap where they do not divide it."""
+    even = x.shape[-2] % rows == 0 and x.shape[-1] % columns == 0
+    if even or x.device.type != "mps":  # Apple's GPUs have it for even cells alone
+        return functional.adaptive_avg_pool2d(x, (rows, columns))
+    return pooled_by_products(x, rows, columns)
+
+
+def pooled_by_products(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The same from two products."""
+    return bins(x.shape[-2], rows).to(x) @ x @ bins(x.shape[-1], columns).to(x).T
+
+
+def bins(side: int, cells: int) -> Tensor:
+    """Adaptive average pooling of a side to so many cells, as a matrix (cells, side)."""
+    return functional.adaptive_avg_pool1d(torch.eye(side), cells).T.contiguous()
 
 
 def gated(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bonsaigan.evaluation.embedding import NETWORK
 from bonsaigan.report import facts as read
 from bonsaigan.report.charts import Axis, Chart, Series, draw, linear_axis, log_axis
 from bonsaigan.report.facts import Facts, Moment
@@ -28,6 +29,8 @@ def kid(facts: Facts) -> Chart | None:
     if not points or best is None:
         return None
     scores = read.mapping(facts.metrics, "scores")
+    if read.text(scores, "network") != NETWORK:  # another scale than the curve's
+        scores = {}
     floor, spread = read.number(scores, "floor", "kid"), read.number(scores, "floor_std", "kid")
     level = None if floor is None or spread is None else max((floor + spread) * 1000, KID_LOWEST)
     values = [value for _, value in points] + ([] if level is None else [level])

@@ -73,7 +73,7 @@ def contents(facts: Facts) -> dict[str, Any]:
     """What the template shows, section by section."""
     pairs = closest_pairs(facts)
     return {
-        "name": read.clean(facts.folder.resolve().name),
+        "name": read.clean(runs.title(facts.folder)),
         "lead": lead(facts),
         "meta": meta(facts),
         "tiles": tiles(facts),
@@ -132,17 +132,25 @@ def meta(facts: Facts) -> list[str]:
     size = size or read.mapping(facts.config, "data", "size")
     width, height = read.number(size, "width_px"), read.number(size, "height_px")
     trained_on = read.number(data, "train")
-    source = read.text(facts.data, "source") or read.text(facts.spec, "source")
     return [
         text
         for text in (
-            source,
+            source(facts),
             f"{count(trained_on)} pictures" if trained_on is not None else "",
             f"{width:.0f} × {height:.0f} px" if width is not None and height is not None else "",
             f"recipe {recipe}" if recipe else "",
         )
         if text
     ]
+
+
+def source(facts: Facts) -> str:
+    """What it was trained on, without where that lies: a report may go to others."""
+    told = read.text(facts.data, "source") or read.text(facts.spec, "source")
+    for kind in ("the folder ", "the archive "):
+        if told.startswith(kind):
+            return f"{kind}{read.text(facts.data, 'name')}".strip()
+    return told.partition(", kept in ")[0]
 
 
 def tiles(facts: Facts) -> list[dict[str, Any]]:
@@ -188,7 +196,7 @@ def data(facts: Facts) -> dict[str, Any]:
     ]
     remarked = remarks(facts)
     return {
-        "source": read.text(facts.data, "source") or read.text(facts.spec, "source"),
+        "source": source(facts),
         "summary": read.text(facts.data, "summary"),
         "train": _counted(counts, "train"),
         "holdout": _counted(counts, "holdout"),

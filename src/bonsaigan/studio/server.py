@@ -10,22 +10,27 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import ipaddress
 import json
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from bonsaigan import runs
+from bonsaigan.data.files import visible
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import AMOUNT_MAX
 from bonsaigan.explore.inversion import FILE_MAX_BYTES
@@ -33,7 +38,6 @@ from bonsaigan.studio import live
 from bonsaigan.studio.explorer import Explorer, to_film
 
 HERE = Path(__file__).parent
-LOCAL_NAMES = ("127.0.0.1", "localhost")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -65,9 +69,14 @@ def serve(folder: Path, *, own: Path, host: str, port: int, device: str = "cpu")
     Raises:
         ConfigError: the address or port cannot be had.
     """
+    if not host:
+        raise ConfigError("--host: is empty; 127.0.0.1 is this machine alone, 0.0.0.0 the whole network")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if os.name == "nt":  # where the other option lets two programs have one port
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)  # pyright: ignore
+    else:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
         listening.listen()  # from here on it may be asked: requests wait until it answers
@@ -77,23 +86,20 @@ def serve(folder: Path, *, own: Path, host: str, port: int, device: str = "cpu")
             f"--host {host} --port {port}: cannot listen there: {reason}; try --port 0"
         ) from None
     shown = f"[{host}]" if ":" in host else host
-    print(
-        f"studio of {folder.name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C ends it)", flush=True
-    )
-    app = make_app(
-        Explorer(folder, own=own, device=device), allowed_names=LOCAL_NAMES if host in LOCAL_NAMES else ("*",)
-    )
+    port = listening.getsockname()[1]
+    print(visible(f"studio of {runs.title(folder)}: http://{shown}:{port}/  (Ctrl-C ends it)"), flush=True)
+    app = make_app(Explorer(folder, own=own, device=device), names=(host, socket.gethostname()))
     with contextlib.suppress(KeyboardInterrupt):
         config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def make_app(explorer: Explorer, *, allowed_names: tuple[str, ...] = LOCAL_NAMES) -> Starlette:
+def make_app(explorer: Explorer, *, names: Sequence[str] = ()) -> Starlette:
     """The routes of a run's page.
 
     Args:
         explorer: the run.
-        allowed_names: host names that a browser may call it by; `*` for any.
+        names: of this machine, that a browser may call it by besides `localhost` and addresses in numbers.
     """
     made = Routes(explorer)
     routes = [
@@ -119,8 +125,7 @@ def make_app(explorer: Explorer, *, allowed_names: tuple[str, ...] = LOCAL_NAMES
     return Starlette(
         routes=routes,
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_names), www_redirect=False),
-            Middleware(Shielded),
+            Middleware(Shielded, names=names),
         ],
         exception_handlers={BonsaiganError: _say},
     )
@@ -135,7 +140,7 @@ class Routes:
     def run(self, request: Request) -> Response:
         """What the page needs to know of the run first."""
         moments = self.explorer.moments()
-        facts: dict[str, Any] = {"name": self.explorer.folder.resolve().name, "moments": moments}
+        facts: dict[str, Any] = {"name": runs.title(self.explorer.folder), "moments": moments}
         if moments:
             first = next(iter(moments))
             size = self.explorer.generator(first)[0].spec.size
@@ -247,10 +252,22 @@ class Routes:
 
 
 class Shielded:
-    """Adds the headers that keep the page to itself."""
+    """Refuses names that are not this machine's, and adds the headers that keep the page to itself."""
 
-    def __init__(self, app: Callable[..., Any]):
+    def __init__(self, app: Callable[..., Any], *, names: Sequence[str]):
         self.app = app
+        self.names = {"localhost", *(name.lower() for name in names)}
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header is ours: a site elsewhere can point its own name here, but not an address."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(name)
+            return True
+        return name in self.names
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def sending(message: Any) -> None:
@@ -264,7 +281,13 @@ class Shielded:
                 ]
             await send(message)
 
-        await self.app(scope, receive, sending if scope["type"] == "http" else send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif self.knows(Headers(scope=scope).get("host", "")):
+            await self.app(scope, receive, sending)
+        else:
+            refusal = PlainTextResponse("This name is not the studio's: use its address.\n", status_code=400)
+            await refusal(scope, receive, sending)
 
 
 def _file(path: Path, kind: str) -> Callable[[Request], Response]:
@@ -323,9 +346,9 @@ def _ranged(request: Request, data: bytes, kind: str) -> Response:
     """All of it, or the part that a player asks for."""
     headers = {"accept-ranges": "bytes", **_kept("v" in request.query_params)}
     asked = request.headers.get("range", "").removeprefix("bytes=").partition("-")
-    if not asked[0].isdigit() or int(asked[0]) >= len(data):
+    if not asked[0].isdecimal() or int(asked[0]) >= len(data):
         return Response(data, media_type=kind, headers=headers)
     start = int(asked[0])
-    stop = min(int(asked[2]) + 1, len(data)) if asked[2].isdigit() else len(data)
+    stop = min(int(asked[2]) + 1, len(data)) if asked[2].isdecimal() else len(data)
     headers["content-range"] = f"bytes {start}-{stop - 1}/{len(data)}"
     return Response(data[start:stop], status_code=206, media_type=kind, headers=headers)

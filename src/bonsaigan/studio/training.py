@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from bonsaigan.data.selection import spread_places
 from bonsaigan.errors import BonsaiganError, RunError
 from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.report import facts
+
+LOOK_AGAIN_SEC = 10.0
 
 
 class TrainingPictures:
@@ -36,12 +39,14 @@ class TrainingPictures:
         self.detector: CopyDetector | None = None
         """Finds the nearest of them."""
         self._lock = threading.Lock()
+        self._failed_at: float | None = None
 
     def found(self) -> TrainingPictures:
-        """Itself; the first call begins the search."""
+        """Itself; the first call begins the search, and one some time after it failed begins another."""
         with self._lock:
-            if self.state == "asleep":
-                self.state = "looking"
+            again = self._failed_at is not None and time.monotonic() - self._failed_at > LOOK_AGAIN_SEC
+            if self.state == "asleep" or again:
+                self.state, self._failed_at = "looking", None
                 threading.Thread(target=self._find, daemon=True).start()
         return self
 
@@ -51,9 +56,12 @@ class TrainingPictures:
             self.detector = CopyDetector(self.pictures, device=self.device)
             self.state = "ready"
         except BonsaiganError as error:
-            self.state = str(error)
+            self._fail(str(error))
         except Exception as error:  # whatever it is, the page must not wait for ever
-            self.state = f"{type(error).__name__}: {error}"
+            self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, why: str) -> None:
+        self.state, self._failed_at = why, time.monotonic()
 
 
 def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from bonsaigan import processes
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray, spread_out
+from bonsaigan.models.fastgan import pooled
 
 SHORTER_SIDE_PX = 16
 """Of the small pictures: there is little in the components beyond that but noise."""
@@ -74,7 +75,7 @@ class PrincipalComponents:
             A scalar; 4 at most, if pictures stay in [-1, 1].
         """
         aims = self.draw(z.cpu()).to(pictures.device)
-        small = functional.adaptive_avg_pool2d(pictures.float(), (aims.shape[2], aims.shape[3]))
+        small = pooled(pictures.float(), aims.shape[2], aims.shape[3])
         return functional.mse_loss(small, aims)
 
     def draw(self, z: Tensor) -> Tensor:
