@@ -39,7 +39,7 @@ from bonsaigan.data.sources import slug
 from bonsaigan.evaluation import scores
 from bonsaigan.evaluation.copies import CopyDetector
 from bonsaigan.evaluation.embedding import embed
-from bonsaigan.plots import make_grid, save_grid
+from bonsaigan.plots import make_grid
 from bonsaigan.training import session
 
 if TYPE_CHECKING:
@@ -87,12 +87,8 @@ def main() -> None:
     if asked.grid:
         generator = bonsaigan.load(asked.keep / kept_as(name, "projected", asked.seeds[0]) / "generator")
         pictures = generator.images(generator.latents(range(SEEDS)))
-        path = DOCS / f"{name}-{asked.at[-1] / 60:g}min.png"
-        if asked.size == "64":
-            save_grid(path, pictures, columns=SEED_COLUMNS)
-        else:  # megabytes as a PNG
-            grid = Image.fromarray(make_grid(pictures, columns=SEED_COLUMNS))
-            grid.save(path.with_suffix(".webp"), quality=80, method=6)
+        grid = Image.fromarray(make_grid(pictures, columns=SEED_COLUMNS))
+        grid.save(DOCS / f"{name}-{asked.at[-1] / 60:g}min.webp", quality=85, method=6)
     if asked.figure:
         side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.webp")
 
