@@ -26,10 +26,10 @@ __version__ = "0.1.0"
 # How OpenMP's threads wait for each other is read once, when torch is imported, so it is settled here: they
 # spin for about 0.1 ms, then sleep. Sleeping at once makes a training step a third longer; spinning on makes
 # it many times longer beside another busy program (benchmarks/LOG.md).
-if sys.platform == "darwin":  # what Apple's GPUs lack runs on the CPU
-    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if sys.platform == "darwin":  # read then, too: what Apple's GPUs lack runs on the CPU
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:

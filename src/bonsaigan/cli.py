@@ -16,7 +16,7 @@ import typer
 
 from bonsaigan import cli_explore, cli_run
 from bonsaigan.data.files import visible
-from bonsaigan.errors import BonsaiganError, ConfigError
+from bonsaigan.errors import BonsaiganError, ConfigError, first_line
 from bonsaigan.terminal import (
     ArchiveOption,
     DeviceOption,
@@ -80,15 +80,11 @@ def main() -> None:
 
         if not lacks_memory(error):
             raise
-        _refuse(f"no memory left for that; ask for fewer or smaller pictures ({_first_line(error):.80})")
+        _refuse(f"no memory left for that; ask for fewer or smaller pictures ({first_line(error):.80})")
     except SystemExit as end:
         if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
             print("bonsaigan: stopped", file=sys.stderr)
         raise
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]
 
 
 def _refuse(why: str) -> NoReturn:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from bonsaigan import runs
 from bonsaigan.appraise import COUNT, RealPictures, appraise
 from bonsaigan.config import read_json
-from bonsaigan.errors import BonsaiganError
+from bonsaigan.errors import BonsaiganError, first_line
 from bonsaigan.generator import load
 from bonsaigan.report.page import write_report
 from bonsaigan.training.device import lacks_memory
@@ -44,7 +44,7 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
         except (BonsaiganError, RuntimeError, MemoryError) as error:
             if not (isinstance(error, BonsaiganError) or lacks_memory(error)):
                 raise
-            _say(console, f"not scored: {(str(error).splitlines() or ['no memory left'])[0]}")
+            _say(console, f"not scored: {first_line(error, otherwise='no memory left')}")
         else:
             _say(console, found.scores.verdict)
             _say(console, found.copies.verdict)

@@ -42,3 +42,8 @@ class MissingExtraError(BonsaiganError):
 
     def __init__(self, *, feature: str, extra: str):
         super().__init__(f"{feature} needs an extra: pip install 'bonsaigan[{extra}]'")
+
+
+def first_line(error: object, *, otherwise: str = "") -> str:
+    """What a library's error says first, for a message of one line; `otherwise` if it says nothing."""
+    return (str(error).strip().splitlines() or [otherwise])[0]

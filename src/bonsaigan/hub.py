@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bonsaigan.errors import ConfigError, DownloadError, MissingExtraError, RunError
+from bonsaigan.errors import ConfigError, DownloadError, MissingExtraError, RunError, first_line
 
 FILE_LIMITS_BYTES = {"generator.json": 16 << 20, "generator.safetensors": 1 << 30}
 """What is fetched, and how large it may be."""
@@ -101,4 +101,4 @@ def _client(feature: str) -> Any:
 def _said(error: Exception) -> str:
     from bonsaigan.data.files import printable
 
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
+    return printable(first_line(error, otherwise=type(error).__name__).rstrip("."))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from bonsaigan.errors import TrainingError
+from bonsaigan.errors import TrainingError, first_line
 
 T = TypeVar("T")
 _pass, _passes = 0, 1
@@ -175,7 +175,7 @@ def _others_may_be_gone() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        why = (str(error).splitlines() or [""])[0]
+        why = first_line(error)
         raise TrainingError(
             f"process {rank()} of {count()} lost the others ({why:.80}); the state saved before is kept"
         ) from None

@@ -12,7 +12,6 @@ runs/bonsai-1/
 from __future__ import annotations
 
 import difflib
-import os
 import platform
 import shlex
 from collections.abc import Iterator
@@ -95,7 +94,7 @@ def named(name: str) -> Path:
     """
     if name.strip() in ("", ".", ".."):
         raise RunError(f"--run {name!r}: not a name that a folder can have")
-    return Path(name) if os.sep in name or (os.altsep or os.sep) in name else RUNS_DIR / name
+    return RUNS_DIR / name if Path(name).name == name else Path(name)
 
 
 def create_run(name: str | None, *, source_name: str) -> Path:

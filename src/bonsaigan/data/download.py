@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonsaigan.data.files import Progress, printable
-from bonsaigan.errors import DownloadError
+from bonsaigan.errors import DownloadError, first_line
 from bonsaigan.locks import hold
 
 CHUNK_BYTES = 1 << 18
@@ -192,7 +192,7 @@ def _judge_status(error: urllib.error.HTTPError, part: Path, have: int) -> None:
             return  # everything had arrived before the break
         part.unlink()
         raise _Broken("the server refused to continue the download") from None
-    said = printable((str(error.reason).splitlines() or [""])[0][:200])
+    said = printable(first_line(error.reason)[:200])
     raise _Broken(f"the server answered {error.code} {said}", worth_trying=error.code in TRANSIENT) from None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bonsaigan.data import archives
 from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, printable
 from bonsaigan.data.sources import Source, slug
-from bonsaigan.errors import DataError, DownloadError, MissingExtraError
+from bonsaigan.errors import DataError, DownloadError, MissingExtraError, first_line
 from bonsaigan.locks import hold
 
 HUB_PICTURES_MAX = 100_000
@@ -77,7 +77,7 @@ def _fetch(name: str, path: Path, progress: Progress | None) -> None:
         raise
     except Exception as error:  # the hub's client raises errors of several libraries
         part.unlink(missing_ok=True)
-        said = printable((str(error).splitlines() or [type(error).__name__])[0])
+        said = printable(first_line(error, otherwise=type(error).__name__))
         raise DownloadError(
             f"hf:{name}: {said}. Check the name and the network, or use demo:bonsai"
         ) from None

@@ -11,7 +11,7 @@ import torch
 
 from bonsaigan import processes
 from bonsaigan.config import Arithmetic, Device, Half, Precision, TrainConfig
-from bonsaigan.errors import ConfigError, TrainingError
+from bonsaigan.errors import ConfigError, TrainingError, first_line
 
 PRODUCT_SIDE = 1536
 TENSOR_CORES_SINCE = 7, 0
@@ -71,7 +71,7 @@ def memory_for(config: TrainConfig) -> Iterator[None]:
             raise
         raise TrainingError(
             f"no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try more "
-            f"passes, or a smaller batch or --size ({(str(error).splitlines() or [''])[0]:.80})"
+            f"passes, or a smaller batch or --size ({first_line(error):.80})"
         ) from None
 
 
