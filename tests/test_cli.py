@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from bonsaigan import cli
+from bonsaigan.training import session
 from tests.hostile import make_folder
 
 ROOT = Path(__file__).parents[1]
@@ -144,6 +146,20 @@ def test_every_command_and_flag_in_the_documents_exists(page: str) -> None:
     # A command line of a block starts with a command that there is.
     for name in re.findall(r"^    bonsaigan ([a-z-]+)", text, re.MULTILINE):
         assert name in commands
+
+
+def test_help_says_every_word_and_every_default() -> None:
+    group = typer.main.get_command(cli.app)
+    for name, command in group.commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        shown = CliRunner().invoke(cli.app, [name, "--help"], env={"COLUMNS": "400"}).output
+        for parameter in command.params:
+            assert parameter.help in shown, f"bonsaigan {name}: {parameter.name}"
+            if isinstance(parameter.show_default, str):
+                assert f"[default: ({parameter.show_default})]" in shown, (
+                    f"bonsaigan {name}: {parameter.name}"
+                )
+    minutes = next(p for p in group.commands["train"].params if p.name == "minutes")  # pyright: ignore
+    assert float(minutes.show_default) == session.DEFAULT_MINUTES
 
 
 def test_doctor_examines_the_installation(tmp_path: Path) -> None:

@@ -51,14 +51,16 @@ SizeOption = Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT
 FitOption = Annotated[
     str | None,
     typer.Option(
-        help="crop, pad or squash pictures to the size. [default: crop; of the recipe article, squash]"
+        help="crop, pad or squash pictures to the size.", show_default="crop; of the recipe article, squash"
     ),
 ]
-MinutesOption = Annotated[float | None, typer.Option(help="Budget in minutes of training. [default: 10]")]
+MinutesOption = Annotated[
+    float | None, typer.Option(help="Budget in minutes of training.", show_default="10")
+]
 KimgOption = Annotated[float | None, typer.Option(help="Budget in thousands of pictures shown.")]
 StepsOption = Annotated[int | None, typer.Option(help="Budget in steps.")]
 RunOption = Annotated[
-    str | None, typer.Option(help="Name of the run. [default: the data's name and a number]")
+    str | None, typer.Option(help="Name of the run.", show_default="the data's name and a number")
 ]
 
 
@@ -103,7 +105,7 @@ def doctor(
     archive: ArchiveOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where to write the picture of what the crop keeps. [default: doctor.png]"),
+        typer.Option(help="Where to write the picture of what the crop keeps.", show_default="doctor.png"),
     ] = None,
     itself: Annotated[
         bool, typer.Option("--self", help="Examine this installation instead, and try a step.")
@@ -164,13 +166,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run if it is there already, by its own settings.")
     ] = False,
-    batch: Annotated[int | None, typer.Option(help="Pictures a step. [default: the recipe's]")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a step.", show_default="the recipe's")] = None,
     accumulate: Annotated[int, typer.Option(help="Passes that a batch is taken in, for less memory.")] = 1,
     lr: Annotated[
         float | None,
-        typer.Option(help="The generator's first learning rate; all others follow. [default: the recipe's]"),
+        typer.Option(
+            help="The generator's first learning rate; all others follow.", show_default="the recipe's"
+        ),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Generator width. [default: the recipe's]")] = None,
+    width: Annotated[int | None, typer.Option(help="Generator width.", show_default="the recipe's")] = None,
     init: Annotated[
         str | None, typer.Option(metavar="RUN", help="Start from the networks of another run.")
     ] = None,

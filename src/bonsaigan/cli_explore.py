@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
 def walk(
     run: RunArgument = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Seeds to walk through, like 3,14,15. [default: those from --seed on]")
+        str | None,
+        typer.Option(help="Seeds to walk through, like 3,14,15.", show_default="those from --seed on"),
     ] = None,
     stops: Annotated[
         int, typer.Option(min=2, max=64, help="Pictures to pass, where no --seeds are given.")
@@ -41,7 +42,7 @@ def walk(
     fps: FpsOption = 24.0,
     truncation: TruncationOption = 1.0,
     out: Annotated[
-        Path | None, typer.Option(help="A name in .mp4, .gif or .webp. [default: walk.mp4 in the run]")
+        Path | None, typer.Option(help="A name in .mp4, .gif or .webp.", show_default="walk.mp4 in the run")
     ] = None,
     latest: LatestOption = False,
     device: DeviceOption = "auto",
@@ -69,7 +70,8 @@ def timelapse(
     seconds: SecondsOption = 8.0,
     fps: FpsOption = 24.0,
     out: Annotated[
-        Path | None, typer.Option(help="A name in .mp4, .gif or .webp. [default: timelapse.mp4 in the run]")
+        Path | None,
+        typer.Option(help="A name in .mp4, .gif or .webp.", show_default="timelapse.mp4 in the run"),
     ] = None,
 ) -> None:
     """Write a film of how a run learnt: the same pictures, drawn again and again."""
@@ -90,7 +92,7 @@ def invert(
     steps: Annotated[int, typer.Option(min=0, max=10_000, help="Steps of the search.")] = 150,
     out: Annotated[
         Path | None,
-        typer.Option(help="Picture of the target, the nearest seed and the find. [default: in the run]"),
+        typer.Option(help="Picture of the target, the nearest seed and the find.", show_default="in the run"),
     ] = None,
     latest: LatestOption = False,
     device: DeviceOption = "auto",
@@ -117,7 +119,7 @@ def directions(
     k: Annotated[int, typer.Option("-k", "--number", min=1, help="How many.")] = 8,
     seed: Annotated[int, typer.Option(help="The picture that is moved.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write. [default: directions.png in the run]")
+        Path | None, typer.Option(help="Where to write.", show_default="directions.png in the run")
     ] = None,
     latest: LatestOption = False,
     device: DeviceOption = "auto",
@@ -147,9 +149,9 @@ def mix(
     run: RunArgument = None,
     levels: Annotated[
         str | None,
-        typer.Option(help="Levels of the style to take, like 1,2; 0 is the coarsest. [default: all]"),
+        typer.Option(help="Levels of the style to take, like 1,2; 0 is the coarsest.", show_default="all"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where to write. [default: in the run]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="in the run")] = None,
     latest: LatestOption = False,
     device: DeviceOption = "auto",
 ) -> None:

@@ -41,7 +41,9 @@ def generate(
     grid: Annotated[
         bool, typer.Option("--grid", help="One picture of all of them instead of single files.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to write. [default: generated/ in the run]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write.", show_default="generated/ in the run")
+    ] = None,
     avoid_copies: Annotated[
         bool,
         typer.Option("--avoid-copies", help="Leave out seeds whose pictures look like training pictures."),
@@ -155,7 +157,7 @@ def export(
     run: RunArgument = None,
     to: Annotated[str, typer.Option(help=f"{', '.join(EXPORTS)}.")] = "safetensors",
     out: Annotated[
-        Path | None, typer.Option(help="The file or folder to write. [default: export/ in the run]")
+        Path | None, typer.Option(help="The file or folder to write.", show_default="export/ in the run")
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store weights as fp16: half the size.")] = False,
     bundle: Annotated[
@@ -197,7 +199,7 @@ def import_keras(
         Path, typer.Argument(metavar="FILE", help="A .keras or .h5 file of an article's generator.")
     ],
     run: Annotated[
-        str | None, typer.Option(help="Name of the run. [default: the file's name and a number]")
+        str | None, typer.Option(help="Name of the run.", show_default="the file's name and a number")
     ] = None,
 ) -> None:
     """Make a run of a generator that Keras saved, so that `generate` and the rest take it."""
@@ -215,7 +217,7 @@ def import_keras(
 def diagram(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="See `bonsaigan recipes`.")],
     size: Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")] = "64",
-    out: Annotated[Path | None, typer.Option(help="Where to write. [default: diagrams/RECIPE]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write.", show_default="diagrams/RECIPE")] = None,
 ) -> None:
     """Show the layers of a recipe's networks, and draw them with Graphviz."""
     import torch

@@ -32,7 +32,7 @@ NEARNESS = (
     (float("inf"), "still far from the real ones"),
 )
 """Words for a KID of `NETWORK`, as we found them looking: 0.02 is bonsai trees after ten minutes of training,
-0.06 butterflies, 0.37 the tutorial's blurs after 3,000 steps."""
+0.04 butterflies, 0.37 the tutorial's blurs after 3,000 steps."""
 NEIGHBOUR_MEASURES = (metrics.precision, metrics.recall, metrics.density, metrics.coverage)
 
 
