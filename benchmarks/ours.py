@@ -22,9 +22,9 @@ from rivals import _protocol
 
 from bonsaigan.config import Budget, ComponentsConfig, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
+from bonsaigan.device import choose_precision
 from bonsaigan.generator import save_generator
 from bonsaigan.training import recipes
-from bonsaigan.training.device import choose_precision
 from bonsaigan.training.ema import GeneratorEma, fixed_latents
 from bonsaigan.training.session import spec_of
 from bonsaigan.training.trainer import StepStats, Trainer

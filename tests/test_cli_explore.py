@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from bonsaigan import cli, plots, runs
+from bonsaigan import cli, cli_explore, plots, runs
 from bonsaigan.errors import BonsaiganError
-from bonsaigan.generator import load, save_generator
+from bonsaigan.explore import timelapse as lapse
+from bonsaigan.generator import Generator, load, save_generator
 from tests.test_explore import make, read_film, small
 
 __all__ = ["small"]
@@ -73,6 +75,28 @@ def test_mix_draws_what_python_draws(folder: Path) -> None:
     path = call("mix", 3, 4, folder, "--levels", "0").output.strip()
     with Image.open(path) as picture:
         np.testing.assert_array_equal(np.asarray(picture), load(folder).mix(3, 4, levels=[0]))
+
+
+def test_what_cannot_be_written_is_told_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("walk", "invert", "directions"):
+        monkeypatch.setattr(Generator, name, None)
+    monkeypatch.setattr(lapse, "timelapse", None)
+    (tmp_path / "file").touch()
+    for command, out in (
+        (["walk"], "file/a.mp4"),
+        (["timelapse"], "file/a.webp"),
+        (["invert", tmp_path / "file"], "file/a.png"),
+        (["directions"], "file/a.png"),
+    ):
+        result = call(*command, folder, "--out", tmp_path / out)
+        assert re.search(r"--out '.*': cannot write there: ", str(result.exception)), command
+    monkeypatch.setattr(cli_explore.os, "access", lambda _path, _mode: False)
+    assert "Permission denied" in str(call("walk", folder, "--out", tmp_path / "a.mp4").exception)
+    (tmp_path / "a.png").mkdir()
+    monkeypatch.undo()
+    assert "Is a directory" in str(call("directions", folder, "--out", tmp_path / "a.png").exception)
 
 
 @pytest.mark.parametrize(

@@ -80,4 +80,4 @@ def test_the_commands_of_a_page_work(page: str, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(("part", "where"), TYPED_ELSEWHERE.items())
 def test_what_is_typed_elsewhere_is(part: str, where: str) -> None:
     text = (ROOT / "tests" / where).read_text(encoding="utf-8")
-    assert part.removeprefix("bonsaigan ").lstrip("-") in text
+    assert f'"{part.removeprefix("bonsaigan ")}' in text  # as an argument

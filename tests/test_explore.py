@@ -306,6 +306,13 @@ def test_any_image_becomes_a_target(channels: int, tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             as_target(generator, photo, fit="pad"), as_target(generator, tmp_path / "turned.jpg", fit="pad")
         )
+    deep = Image.fromarray(np.linspace(0, 65535, 40 * 60, dtype=np.int32).reshape(40, 60))
+    assert np.ptp(as_target(generator, deep)[..., 0]) > 200
+    for other in (Image.new("RGBX", (40, 60)), clear.convert("LAB"), clear.convert("PA")):
+        assert as_target(generator, other).shape == (32, 48, channels)
+    for unusable in (np.zeros((40, 60, 3)), clear.convert("La")):
+        with pytest.raises(DataError, match="the image: "):
+            as_target(generator, unusable)
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff nothing")
     halves = Image.new("RGB", (200, 32), "black")
     halves.paste("white", (150, 0, 200, 32))

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bonsaigan import cli
 from bonsaigan.errors import ConfigError
 from bonsaigan.export.targets import export
+from bonsaigan.generator import save_generator
 from tests.test_export import generator_of
 
 if TYPE_CHECKING:
@@ -101,6 +104,11 @@ def test_a_page_takes_the_place_of_one_with_a_runtime_and_back(tmp_path: Path) -
     for bundle in (None, tmp_path / "package", None):
         export(generator, to="web", out=out, bundle=bundle)
         assert (out / "runtime").exists() == (bundle is not None)
+    save_generator(tmp_path / "run", generator.network, generator.spec)
+    command = ["export", tmp_path / "run", "--to", "web", "--bundle", tmp_path / "package", "--out", out]
+    result = CliRunner().invoke(cli.app, [str(part) for part in command])
+    assert result.exit_code == 0, result.output
+    assert (out / "runtime").exists()
     (out / "my.txt").touch()
     with pytest.raises(ConfigError, match="has other files in it"):
         export(generator, to="web", out=out)

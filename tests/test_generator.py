@@ -67,6 +67,8 @@ def test_interpolation_begins_and_ends_at_its_ends(generator: Generator) -> None
     ends = generator.images(generator.latents([3, 9]))
     assert np.abs(frames[0].astype(int) - ends[0]).max() <= 1
     assert np.abs(frames[-1].astype(int) - ends[1]).max() <= 1
+    of_numpy = generator.interpolate(np.int64(3), generator.latents([9]), frames=5)  # pyright: ignore
+    np.testing.assert_array_equal(of_numpy, frames)
 
 
 def test_slerp_keeps_the_length_of_equally_long_vectors() -> None:

@@ -17,6 +17,7 @@ FLOORS = [
     ("locks", 0),
     ("durable", 0),
     ("processes", 0),
+    ("device", 1),
     ("runs", 1),
     ("hub", 1),
     ("plots", 1),

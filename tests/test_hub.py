@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import bonsaigan
-from bonsaigan import hub, runs
+from bonsaigan import cli, hub, runs
 from bonsaigan.errors import BonsaiganError, ConfigError, DownloadError, MissingExtraError, RunError
 from bonsaigan.export.targets import export
+from bonsaigan.generator import save_generator
 from tests.test_export import generator_of
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -177,6 +179,17 @@ def test_an_export_is_uploaded_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     pretend(monkeypatch, tmp_path, error=OSError("401 Client Error.\nlong story"))
     with pytest.raises(RunError, match=r"--push me/trees: 401 Client Error\. The export is kept in"):
         hub.push(folder, "me/trees")
+
+
+def test_a_run_is_uploaded_with_its_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, tmp_path / "up")
+    generator = generator_of("article", "32")
+    save_generator(tmp_path / "run", generator.network, generator.spec)
+    result = CliRunner().invoke(cli.app, ["export", str(tmp_path / "run"), "--half", "--push", "me/trees"])
+    assert result.exit_code == 0, result.output
+    assert "uploaded: https://hub/me/trees" in result.output
+    assert 'bonsaigan.load("hf:me/trees")' in (tmp_path / "up/me/trees/README.md").read_text()
+    assert bonsaigan.load(tmp_path / "up/me/trees").spec.recipe == "article"
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def test_health_is_told_by_its_last_word(run: Path) -> None:
 
 def test_an_unfinished_run_says_how_far_it_is(run: Path) -> None:
     change(run / runs.CONFIG_FILE, lambda values: values["budget"].update(steps=8))
+    assert "So far" not in page_of(run).text  # --patience may have ended it
+    add_lines(run, {"kind": "begin", "step": 2, "train_sec": 1.0, "kimg": 0.008})
     page = page_of(run)
     assert "So far 25% of the training is done." in page.text
     assert f"bonsaigan resume {runs.typed(run)}" in page.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -15,9 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from bonsaigan import durable, runs
-from bonsaigan.errors import CheckpointError, RunError
+from bonsaigan.appraise import read_real
+from bonsaigan.config import Budget
+from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.recipes import RECIPES
@@ -89,6 +93,73 @@ def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, numb
     assert out.splitlines()[-1] == "report: runs/r/report.html"
     assert not Path("runs/r/metrics.json").exists()
     assert weights(Path("runs/r"))
+
+
+def test_a_stop_during_the_last_look_loses_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = session.plan(str(photos), tiny(steps=2))
+    look = Monitor.look
+
+    def ask(monitor: Monitor, trainer: Trainer, *, last: bool = False) -> None:
+        if last:
+            signal.raise_signal(signal.SIGINT)
+        look(monitor, trainer, last=last)
+
+    def insist(monitor: Monitor, trainer: Trainer, *, last: bool = False) -> None:
+        for _ in range(1 + last):
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = []
+    monkeypatch.setattr(Monitor, "look", ask)
+    session.start(plan, run="once", conclude=lambda trained: stopped.append(trained.stopped))
+    assert stopped == [True]
+    monkeypatch.setattr(Monitor, "look", insist)
+    with pytest.raises(KeyboardInterrupt):
+        session.start(plan, run="twice")
+    assert checkpoint.load(Path("runs/twice/checkpoint"))[1].step == 2
+
+
+def test_a_spent_budget_is_said(photos: Path) -> None:
+    run = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    said = io.StringIO()
+    session.resume(run, console=Console(file=said, width=200))
+    assert "nothing is left to train of 1 steps; for more, give a larger" in said.getvalue()
+
+
+def test_a_run_goes_on_from_any_folder_and_says_what_is_gone(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = session.start(session.plan(photos.name, tiny(steps=1)), run="r").absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    session.resume(run, budget=Budget(steps=2))
+    assert checkpoint.load(run / "checkpoint")[1].step == 2
+    assert len(read_real(run).training) == 10
+    photos.rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"trained on, 'photos', are not there any more.*config\.json"):
+        session.resume(run)
+    config = json.loads((run / runs.CONFIG_FILE).read_text())
+    config["data"]["source"] = str(tmp_path / "moved")
+    (run / runs.CONFIG_FILE).write_text(json.dumps(config))
+    session.resume(run)
+
+
+def test_numbers_of_any_kind_make_a_run_that_goes_on(photos: Path) -> None:
+    wishes = tiny(size=32, steps=1e0, batch=np.int64(4), seed=np.int32(3), lr=np.float32(1e-3))
+    run = session.start(session.plan(str(photos), wishes), run="r")
+    session.resume(run, budget=Budget(steps=np.int64(2)))  # pyright: ignore[reportArgumentType]
+    session.resume(run, budget=Budget(steps=3.0))  # pyright: ignore[reportArgumentType]
+    assert runs.read_config(run).budget == Budget(steps=3)
+    for wrong, said in (
+        ({"batch": 4.5}, r"batch: expected int, found 4\.5"),
+        ({"minutes": "10", "steps": None}, "--minutes '10': must be a number"),
+        ({"seed": True}, "--seed True: must be a number"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            session.plan(str(photos), tiny(**wrong))
+    before = (run / runs.CONFIG_FILE).read_bytes()
+    with pytest.raises(ConfigError, match=r"steps: expected int, found 4\.5"):
+        session.resume(run, budget=Budget(steps=4.5))  # pyright: ignore[reportArgumentType]
+    assert (run / runs.CONFIG_FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "json"])

@@ -16,11 +16,12 @@ from rich.console import Console
 import bonsaigan
 from bonsaigan import processes, runs
 from bonsaigan.config import ComponentsConfig
+from bonsaigan.device import choose_device, lacks_memory
 from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.evaluation import scores
 from bonsaigan.plots import make_grid
+from bonsaigan.report.facts import read_facts
 from bonsaigan.training import checkpoint, monitor, session, shared
-from bonsaigan.training.device import choose_device, lacks_memory
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.trainer import Trainer
 from tests.tiny import assert_equal, make_photos, own_folders, photos, slim, tiny, weights
@@ -221,7 +222,7 @@ def test_fewer_pictures_than_a_batch_train(tmp_path: Path) -> None:
 def test_the_best_moment_stays_and_patience_ends_the_run(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kids = iter((0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))  # each time the last is the look at the end
+    kids = iter((0.2, 0.3, 0.4, 0.5, 0.6))  # the look at the end does not score a step again
     monkeypatch.setattr(monitor, "is_look", lambda step: True)
     monkeypatch.setattr(Monitor, "_can_afford", lambda *_: True)
     monkeypatch.setattr(shared, "EVALUATE_COUNT", 12)
@@ -234,9 +235,11 @@ def test_the_best_moment_stays_and_patience_ends_the_run(
     spec = bonsaigan.load(run).spec
     assert (spec.step, spec.scores["kid"]) == (1, 0.2)
     assert "--patience ended it: 2 scores without a better one" in capsys.readouterr().out
+    assert read_facts(run).done_share == 1.0
     session.resume("r")  # goes on, with patience anew
     assert checkpoint.load(run / "checkpoint")[1].step == 5
     assert bonsaigan.load(run).spec.step == 1
+    assert next(kids, None) is None
 
 
 def test_a_score_is_kept_and_shown(photos: Path) -> None:
@@ -299,7 +302,8 @@ def test_another_learning_rate_moves_both_players_in_proportion(photos: Path) ->
 
 def test_a_run_without_a_saved_state_is_no_start_and_leaves_no_run(photos: Path) -> None:
     first = session.start(session.plan(str(photos), tiny(steps=1)), run="first")
-    shutil.rmtree(first / "checkpoint")
+    for name in ("checkpoint", "checkpoint.previous"):
+        shutil.rmtree(first / name)
     with pytest.raises(bonsaigan.BonsaiganError, match="no saved state"):
         session.plan(str(photos), tiny(width=None, init="first"))
     (first / "config.json").unlink()  # as where a generator was imported

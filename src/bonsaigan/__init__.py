@@ -18,6 +18,7 @@ from bonsaigan.errors import BonsaiganError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bonsaigan.config import Device
     from bonsaigan.generator import Generator, load
 
 __all__ = ["BonsaiganError", "Generator", "__version__", "load", "resume", "train"]
@@ -61,12 +62,16 @@ def resume(
     minutes: float | None = None,
     kimg: float | None = None,
     steps: int | None = None,
+    archive: str | None = None,
+    device: Device = "auto",
 ) -> Path:
     """Go on with a run (its folder, its name, or None for the newest) until its budget is spent.
 
     Args:
         run: which.
         minutes: a new budget, counted from the run's beginning; or `kimg`, thousands of pictures, or `steps`.
+        archive: a copy of the Caltech-101 archive, if it is not where it was.
+        device: where to compute: `auto`, `cpu`, `cuda` or `mps`.
 
     Returns:
         The run's folder.
@@ -79,7 +84,7 @@ def resume(
     from bonsaigan.training import session
 
     budget = Budget.asked(minutes=minutes, kimg=kimg, steps=steps)
-    return session.resume(run, budget=budget, conclude=conclude)
+    return session.resume(run, budget=budget, archive=archive, device=device, conclude=conclude)
 
 
 def __getattr__(name: str) -> Any:

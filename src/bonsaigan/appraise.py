@@ -26,7 +26,7 @@ from bonsaigan.evaluation.scores import Scores, score
 from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
 from bonsaigan.training.recipes import find
-from bonsaigan.training.session import as_it_began, prepare_data
+from bonsaigan.training.session import as_it_began, data_of, prepare_data
 
 if TYPE_CHECKING:
     from bonsaigan.data.prepare import PreparedSet
@@ -154,13 +154,13 @@ def read_real(
     """The pictures a run was trained on, found and prepared again.
 
     Raises:
-        RunError: the run was not trained here, or its pictures changed.
-        DataError: its pictures are not there any more.
+        RunError: the run was not trained here, or its pictures changed or are not there any more.
+        DataError: its pictures cannot be read.
     """
     if not (folder / runs.CONFIG_FILE).is_file():
         raise RunError(f"{folder}: not trained here, so its pictures are not known")
     config = runs.read_config(folder)
-    data = dataclasses.replace(config.data, archive=archive or config.data.archive)
+    data = data_of(folder, config, archive=archive)
     prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
     return RealPictures.of(as_it_began(folder, prepared))
 

@@ -16,7 +16,7 @@ import typer
 
 from bonsaigan import cli_explore, cli_run
 from bonsaigan.data.files import visible
-from bonsaigan.errors import BonsaiganError, ConfigError, first_line
+from bonsaigan.errors import BonsaiganError, ConfigError, TrainingError, first_line
 from bonsaigan.terminal import (
     ArchiveOption,
     DeviceOption,
@@ -72,25 +72,27 @@ def main() -> None:
     try:
         app()
     except BonsaiganError as error:
-        _refuse(str(error))
+        _refuse(str(error), own=type(error) is TrainingError)
     except OSError as error:
         if error.strerror is None:
             raise
-        _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        _refuse(f"{error.filename}: {error.strerror}" if error.filename else error.strerror, own=True)
     except (MemoryError, RuntimeError) as error:
-        from bonsaigan.training.device import lacks_memory
+        from bonsaigan.device import lacks_memory
 
         if not lacks_memory(error):
             raise
-        _refuse(f"no memory left for that; ask for fewer or smaller pictures ({first_line(error):.80})")
+        said = first_line(error)
+        _refuse(f"no memory left for that; ask for fewer or smaller pictures ({said:.80})", own=True)
     except SystemExit as end:
         if end.code == STOPPED:  # typer's own way to end at Ctrl-C, without a word
             print("bonsaigan: stopped", file=sys.stderr)
         raise
 
 
-def _refuse(why: str) -> NoReturn:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # torchrun's other processes would say the same
+def _refuse(why: str, *, own: bool = False) -> NoReturn:
+    """Say why, once: torchrun's other processes say the same, but for what is this one's `own` trouble."""
+    if own or os.environ.get("LOCAL_RANK", "0") == "0":
         print("bonsaigan:", visible(why).replace("\n", "\\n"), file=sys.stderr)
     raise SystemExit(2)
 
@@ -123,6 +125,8 @@ def doctor(
     if itself == (data is not None):
         raise ConfigError("give either DATA, to examine pictures, or --self, to examine the installation")
     if data is None:
+        if (size, fit, archive, out) != ("64", None, None, None):
+            raise ConfigError("--size, --fit, --archive and --out are for pictures: not with --self")
         from bonsaigan.selfcheck import examine as look
 
         for name, value in look():
@@ -356,7 +360,7 @@ def _tell_plan(console: Console, plan: Plan) -> None:
 
 
 def _dry_run(console: Console, plan: Plan, device: str) -> None:
-    from bonsaigan.training.device import choose_device, memory_for
+    from bonsaigan.device import choose_device, memory_for
     from bonsaigan.training.loop import measure_begin_sec, measure_step_sec
     from bonsaigan.training.recipes import find
 

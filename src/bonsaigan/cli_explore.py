@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,7 @@ def walk(
     columns, rows = _grid(grid)
     chosen = range(seed, seed + stops * columns * rows) if seeds is None else _numbers(seeds, "--seeds")
     generator = _load(folder, latest=latest, device=device)
+    _check_writable(target)
     frames = max(1, round(seconds * fps))
     film = generator.walk(chosen, frames=frames, columns=columns, rows=rows, truncation=truncation)
     say(
@@ -82,6 +85,7 @@ def timelapse(
     folder = runs.find_run(run)
     target = out or runs.output_folder(run, folder) / "timelapse.mp4"
     check_film(target, fps=fps)
+    _check_writable(target)
     frames = frames_of(folder, seconds=seconds, fps=fps)
     say(f"{len(frames)} frames in {save_film(target, frames, fps=fps)}")
 
@@ -106,6 +110,7 @@ def invert(
     folder = runs.find_run(run)
     target = _png(out or runs.output_folder(run, folder) / f"inverted-{image.stem}.png")
     generator = _load(folder, latest=latest, device=device)
+    _check_writable(target)
     with progress_bar(make_console(), "steps") as progress:
         found = generator.invert(image, steps=steps, fit=runs.fit_of(folder), progress=progress)
     near = generator.images(generator.latents([found.seed]))[0]
@@ -133,6 +138,7 @@ def directions(
     folder = runs.find_run(run)
     target = _png(out or runs.output_folder(run, folder) / "directions.png")
     generator = _load(folder, latest=latest, device=device)
+    _check_writable(target)
     found = generator.directions(k)
     z = generator.latents([seed])
     amounts = range(-3, 4)
@@ -181,8 +187,8 @@ def studio(
     if find_spec("starlette") is None or find_spec("uvicorn") is None:
         raise MissingExtraError(feature="bonsaigan studio", extra="studio")
     from bonsaigan import runs
+    from bonsaigan.device import choose_device
     from bonsaigan.studio.server import serve
-    from bonsaigan.training.device import choose_device
 
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     folder = runs.find_run(run)
@@ -191,10 +197,8 @@ def studio(
 
 def _load(folder: Path, *, latest: bool, device: str) -> Generator:
     from bonsaigan.generator import load
-    from bonsaigan.training.device import choose_device
 
-    where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
-    return load(folder, latest=latest, device=where)
+    return load(folder, latest=latest, device=device)
 
 
 def _grid(text: str) -> tuple[int, int]:
@@ -209,6 +213,18 @@ def _numbers(text: str, flag: str) -> list[int]:
     if not all(re.fullmatch(r"\d{1,19}", part) for part in parts):
         raise ConfigError(f"{flag} {text!r}: expected whole numbers with commas between, like 3,14,15")
     return [int(part) for part in parts]
+
+
+def _check_writable(target: Path) -> None:
+    """Make sure of it before minutes of work, not after them."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(target.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    except OSError as error:
+        raise ConfigError(f"--out {str(target)!r}: cannot write there: {error.strerror}") from None
 
 
 def _png(path: Path) -> Path:

@@ -55,9 +55,9 @@ def generate(
     from concurrent.futures import ThreadPoolExecutor
 
     from bonsaigan import runs
+    from bonsaigan.device import choose_device
     from bonsaigan.generator import CHUNK, load
     from bonsaigan.plots import save_grid, save_png
-    from bonsaigan.training.device import choose_device
 
     folder = runs.find_run(run)
     seeds: Sequence[int] = range(seed, seed + n)
@@ -119,7 +119,7 @@ def evaluate(
 
     from bonsaigan import runs
     from bonsaigan.appraise import appraise, read_real
-    from bonsaigan.training.device import choose_device
+    from bonsaigan.device import choose_device
 
     folder = runs.find_run(run)
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks

@@ -10,10 +10,10 @@ from rich.markup import escape
 from bonsaigan import runs
 from bonsaigan.appraise import COUNT, RealPictures, appraise
 from bonsaigan.config import read_json
+from bonsaigan.device import lacks_memory
 from bonsaigan.errors import BonsaiganError, first_line
 from bonsaigan.generator import load
 from bonsaigan.report.page import write_report
-from bonsaigan.training.device import lacks_memory
 from bonsaigan.training.session import Trained
 
 

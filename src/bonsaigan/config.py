@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import numbers
 import os
 import re
 import stat
@@ -272,8 +273,8 @@ class TrainConfig:
             raise ConfigError(f"channels {self.channels}: expected one of {sorted(MODES)}")
 
     def to_json(self) -> str:
-        """The settings as indented JSON; `from_json` reads it back equal."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """The settings as indented JSON; `from_json` reads it back equal, NumPy's numbers as Python's."""
+        return json.dumps(dataclasses.asdict(self), indent=2, default=_plain_number)
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
@@ -375,9 +376,15 @@ def _from_json(hint: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: too large a number")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r:.40}")
     return value
+
+
+def _plain_number(value: Any) -> float:
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
@@ -386,6 +393,8 @@ def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_range(flag: str, value: float, low: float, high: float, *, above: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ConfigError(f"{flag} {value!r:.40}: must be a number")
     # First the limits: a whole number may be too large to be asked whether it is finite.
     if not low <= value <= high or (above and value == low) or not math.isfinite(value):
         raise ConfigError(f"{flag} {value}: must be {'above' if above else 'from'} {low:g} up to {high:g}")

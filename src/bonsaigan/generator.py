@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from bonsaigan.config import MODES, Fit, NetworkConfig, Size, from_dict, read_bounded, read_json
 from bonsaigan.data.prepare import to_uint8
+from bonsaigan.device import choose_device
 from bonsaigan.durable import write_atomically
 from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.explore.paths import Walk, slerp, walk
@@ -151,7 +152,7 @@ class Generator:
         Returns:
             uint8 (frames, H, W, C); the ends included.
         """
-        a, b = (self._latent(v) if isinstance(v, int) else v.flatten() for v in (first, second))
+        a, b = self._latent(first), self._latent(second)
         return self.images(slerp(a, b, torch.linspace(0, 1, frames)))
 
     def walk(
@@ -215,7 +216,7 @@ class Generator:
         """
         from bonsaigan.explore.mixing import mix
 
-        a, b = (self._latent(v) if isinstance(v, int) else v.flatten() for v in (shape, style))
+        a, b = self._latent(shape), self._latent(style)
         return mix(self, a[None], b[None], levels=levels)[0]
 
     def invert(
@@ -242,8 +243,9 @@ class Generator:
         steps = inversion.STEPS if steps is None else steps
         return inversion.invert(self, image, steps=steps, fit=fit, progress=progress)
 
-    def _latent(self, seed: int) -> Tensor:
-        return seed_latents([seed], latent=self.spec.network.latent)[0]
+    def _latent(self, point: int | Tensor) -> Tensor:
+        """The latent vector of a seed, or the one given, float32 (latent,)."""
+        return point.flatten() if isinstance(point, Tensor) else self.latents([point])[0]
 
     def _towards_typical(self, z: Tensor, truncation: float) -> Tensor:
         # The mean latent is zero, which generators that normalise their latent cannot draw. So the centres
@@ -278,15 +280,17 @@ def load(run: str | Path | None = None, *, latest: bool = False, device: str = "
         run: a run's folder, its name under `runs/`, a folder with a generator (a run's or an export's),
             `hf:OWNER/NAME` on the Hugging Face hub, `starter:bonsai`, or None for the newest run.
         latest: the latest weights instead of the best.
-        device: where to draw.
+        device: where to draw: `auto`, `cpu`, `cuda`, `mps`, or one of several like `cuda:1`.
 
     Raises:
+        ConfigError: that device is not there.
         RunError: there is no such run, or its generator is missing or damaged.
         DownloadError: the hub cannot be reached, and nothing is cached.
     """
+    where = device if ":" in device else str(choose_device(device))  # pyright: ignore[reportArgumentType]
     folder = find_run(run)
     best = folder / BEST_DIR
-    return read_generator(best if (best / GENERATOR_FILE).is_file() and not latest else folder, device=device)
+    return read_generator(best if (best / GENERATOR_FILE).is_file() and not latest else folder, device=where)
 
 
 def save_generator(folder: Path, network: nn.Module, spec: GeneratorSpec) -> None:

@@ -15,6 +15,8 @@ from bonsaigan.errors import ConfigError, DownloadError, MissingExtraError, RunE
 
 FILE_LIMITS_BYTES = {"generator.json": 16 << 20, "generator.safetensors": 1 << 30}
 """What is fetched, and how large it may be."""
+OWNER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+"""What a repository's name looks like."""
 
 
 def check_name(name: str, *, flag: str) -> None:
@@ -23,7 +25,7 @@ def check_name(name: str, *, flag: str) -> None:
     Raises:
         ConfigError: it has not.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII):
+    if not OWNER_NAME.fullmatch(name):
         raise ConfigError(f"{flag} {name!r}: expected OWNER/NAME")
 
 

@@ -12,10 +12,10 @@ import torch
 
 from bonsaigan import runs
 from bonsaigan.data.files import find_cache_dir
+from bonsaigan.device import choose_device
 from bonsaigan.diagrams import dot_found
-from bonsaigan.errors import BonsaiganError
+from bonsaigan.errors import BonsaiganError, first_line
 from bonsaigan.models.features import SPECS
-from bonsaigan.training.device import choose_device
 from bonsaigan.training.loop import measure_step_sec
 from bonsaigan.training.session import Wishes, plan
 
@@ -56,7 +56,7 @@ def _step(device: torch.device) -> str:
     try:
         seconds = measure_step_sec(ready.config, ready.training_pictures, device=device, steps=1)
     except RuntimeError as error:
-        raise BonsaiganError(f"a training step fails on {device}: {str(error).splitlines()[0]}") from None
+        raise BonsaiganError(f"a training step fails on {device}: {first_line(error)}") from None
     return f"works: {seconds:.2f} s at 32 pixels, {ready.config.precision}"
 
 

@@ -30,7 +30,7 @@ from bonsaigan.data.files import (
     refuse,
     too_large,
 )
-from bonsaigan.errors import DataError
+from bonsaigan.errors import DataError, first_line
 
 MEMBERS_MAX = 250_000
 DIRECTORY_MAX_BYTES = 64 << 20
@@ -114,7 +114,7 @@ def tar_files(stream: Readable, *, kind: str, packed_bytes: int, where: str) -> 
             if bounded.last_read.strip(b"\0"):  # tarfile takes a damaged header for the end
                 raise tarfile.ReadError("a damaged header")
     except DAMAGE as error:
-        raise DataError(f"{where}: damaged after {count} members ({_first_line(error)})") from None
+        raise DataError(f"{where}: damaged after {count} members ({_said(error)})") from None
 
 
 def unpacked_limit(packed_bytes: int) -> int:
@@ -146,9 +146,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     except DAMAGE as error:
         file.close()
         where = printable(str(path))
-        raise DataError(
-            f"{where}: not a complete zip archive ({_first_line(error)}); copy it again"
-        ) from None
+        raise DataError(f"{where}: not a complete zip archive ({_said(error)}); copy it again") from None
     except DataError:
         file.close()
         raise
@@ -191,7 +189,7 @@ def _zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> SourceFile
             with archive.open(member) as file:
                 return file.read(FILE_MAX_BYTES)
         except DAMAGE as error:
-            raise Refused(f"damaged inside the archive ({_first_line(error)})", kind="unreadable") from None
+            raise Refused(f"damaged inside the archive ({_said(error)})", kind="unreadable") from None
 
     return SourceFile(name=name, size_bytes=member.file_size, read=read)
 
@@ -373,6 +371,5 @@ def _bomb(where: str, limit_bytes: int) -> DataError:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return printable(lines[0]) if lines else type(error).__name__
+def _said(error: BaseException) -> str:
+    return printable(first_line(error, otherwise=type(error).__name__))

@@ -13,6 +13,7 @@ from bonsaigan.data import archives
 from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, printable
 from bonsaigan.data.sources import Source, slug
 from bonsaigan.errors import DataError, DownloadError, MissingExtraError, first_line
+from bonsaigan.hub import OWNER_NAME
 from bonsaigan.locks import hold
 
 HUB_PICTURES_MAX = 100_000
@@ -26,7 +27,7 @@ def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) ->
         DownloadError: the hub cannot be reached or refuses.
         MissingExtraError: the extra `hub` is not installed.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name, re.ASCII):
+    if not OWNER_NAME.fullmatch(name):
         raise DataError(f"hf:{printable(name)}: expected hf:OWNER/NAME")
     path = find_cache_dir(cache_dir) / "hub" / f"{name.replace('/', '--')}.zip"
     if not path.exists():

@@ -218,8 +218,8 @@ def _upright(
     after = _orientation(image, findings)
     if before in _TURNS or after in _TURNS:
         findings.append(Finding(kind="rotation", severity="fixed", message="turned upright as its EXIF says"))
-    natural = _natural(image)
-    return natural.transpose(_TURNS[after]) if after in _TURNS else natural
+    upright = natural(image)
+    return upright.transpose(_TURNS[after]) if after in _TURNS else upright
 
 
 _TURNS = {
@@ -280,8 +280,8 @@ def _is_animated(image: ImageFile.ImageFile) -> bool:
         return True  # a damaged second frame is none of our business
 
 
-def _natural(image: Image.Image) -> Image.Image:
-    """As L, RGB or RGBA; RGBA only when some pixel really is transparent."""
+def natural(image: Image.Image) -> Image.Image:
+    """Any picture as L, RGB or RGBA of 8 bits; RGBA only when some pixel really is transparent."""
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -112,6 +112,14 @@ def open_source(
     return _folder(path) if path.is_dir() else _archive(path)
 
 
+def typed_in(started: Path, data: str) -> str | None:
+    """DATA, or a path, typed in the folder `started`, as one types it here; None if it is not there."""
+    if data.startswith(PUBLIC):
+        return data
+    places = (str(started / expanded(data)), data)
+    return next((place for place in places if _exists(expanded(place))), None)
+
+
 # --- folders and archives ----------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bonsaigan.data.prepare import to_float, to_rgb
-from bonsaigan.errors import ConfigError, DataError
+from bonsaigan.errors import ConfigError, DataError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,9 +107,8 @@ def _inception(device: str) -> Callable[[Pictures], Tensor]:
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).to(device)
     except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"--features inception: torch-fidelity could not load its weights: {reason}"
+            f"--features inception: torch-fidelity could not load its weights: {first_line(error)}"
         ) from None
 
     def run(pictures: Pictures) -> Tensor:

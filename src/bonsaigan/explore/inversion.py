@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from bonsaigan.config import MODES, Fit
-from bonsaigan.data.picture import examine
+from bonsaigan.data.picture import examine, natural
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.resize import as_array
-from bonsaigan.errors import DataError
+from bonsaigan.errors import DataError, first_line
 from bonsaigan.evaluation.embedding import NETWORK, embed
 from bonsaigan.models import features
 
@@ -166,14 +166,13 @@ def as_target(
             image = Path(image).read_bytes()
         except OSError as error:
             raise DataError(f"{name}: {error.strerror}") from None
-    if isinstance(image, np.ndarray):
-        image = Pillow.fromarray(_flat(image))
     if not isinstance(image, bytes):
         file = io.BytesIO()
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F"):  # which PNG does not have
-            upright = upright.convert("RGB")
-        upright.save(file, format="PNG")
+        try:
+            opened = Pillow.fromarray(_flat(image)) if isinstance(image, np.ndarray) else image
+            natural(ImageOps.exif_transpose(opened)).save(file, format="PNG")
+        except (OSError, TypeError, ValueError) as error:
+            raise DataError(f"{name}: {first_line(error)}") from None
         image = file.getvalue()
     # The same way as a picture to train on takes, with the same bounds on what strangers send.
     examined = examine(image, size=spec.size, fit=fit)

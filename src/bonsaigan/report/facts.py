@@ -70,6 +70,8 @@ class Facts:
     """The last line of kind `begin`: versions and device."""
     moments: list[Moment]
     """All lines with a step, in order."""
+    ended: bool
+    """Whether training came to its end, before its budget's if `--patience` said so."""
 
     @property
     def last(self) -> Moment | None:
@@ -84,7 +86,9 @@ class Facts:
 
     @property
     def done_share(self) -> float | None:
-        """How much of the budget was spent, 0 to 1; None when it is not known."""
+        """How much of the training is done, 0 to 1; None when it is not known."""
+        if self.ended:
+            return 1.0
         try:
             budget = Budget(**mapping(self.config, "budget"))
             if self.last is None:
@@ -116,6 +120,7 @@ def read_facts(folder: Path) -> Facts:
         findings=_findings([line for line in lines if line.get("kind") == "health"]),
         begin=next((line for line in reversed(lines) if line.get("kind") == "begin"), {}),
         moments=moments,
+        ended=bool(lines) and lines[-1].get("kind") == "end",
     )
 
 
@@ -175,9 +180,14 @@ def _read(path: Path, *, limit_bytes: int = 16 << 20) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that count, the last of each kind and step."""
-    timed = (line for line in read_history(path) if number(line, "train_sec") is not None)
-    return list({(text(line, "kind"), line["step"], text(line, "finding")): line for line in timed}.values())
+    """The lines that count, the last of each kind and step, in the order in which they were written."""
+    lines: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for line in read_history(path):
+        if number(line, "train_sec") is not None:
+            key = (text(line, "kind"), line["step"], text(line, "finding"))
+            lines.pop(key, None)
+            lines[key] = line
+    return list(lines.values())
 
 
 def _moment(line: dict[str, Any]) -> Moment:

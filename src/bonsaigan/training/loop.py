@@ -75,11 +75,13 @@ def fit(
             if leads and time.monotonic() - saved_at > SAVE_EVERY_SEC:
                 trainer.save(folder)
                 saved_at = time.monotonic()
-        if not stops:
-            monitor.look(trainer, last=True)
         if leads:
             trainer.save(folder)
-    monitor.finished(trainer, stopped=bool(stops))
+        if not stops:
+            monitor.look(trainer, last=True)
+            if leads:
+                trainer.save(folder)  # with what that look found
+    monitor.finished(trainer, stopped=bool(stops or stop))
     return trainer.progress
 
 

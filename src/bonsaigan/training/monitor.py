@@ -82,6 +82,7 @@ class Monitor:
         self.board = SummaryWriter(str(folder))
         self.bar: tuple[ProgressBar, TaskID] | None = None
         self.evaluation_cost_sec = FIRST_EVALUATION_SEC
+        self.scored_step: int | None = None
         _end_half_line(folder / METRICS_FILE)
         self.health = Health(config, guessing_loss=_guessing_loss(config.recipe))
         self.steps_since_line: list[StepStats] = []
@@ -134,8 +135,9 @@ class Monitor:
         save_generator(self.folder, network, spec)
         self._note({"kind": "look", **self._spread(grid)}, trainer)
         scores = last or self._can_afford(progress.train_sec, progress.evaluate_sec)
-        if self.config.evaluate and shared.all_score(scores):
+        if self.config.evaluate and shared.all_score(scores and progress.step != self.scored_step):
             self._evaluate(trainer, network, spec)
+            self.scored_step = progress.step
             self.evaluation_cost_sec = time.monotonic() - started
             progress.evaluate_sec += self.evaluation_cost_sec
 
@@ -156,6 +158,11 @@ class Monitor:
             trainer.progress.evaluations_since_best = 0
         step = trainer.progress.step
         self.console.print(f"going on from step {step}")
+        if trainer.progress.done_share(self.config.budget) >= 1.0:
+            self.warn(
+                f"nothing is left to train of {self.config.budget}; for more, give a larger --minutes, "
+                "--kimg or --steps"
+            )
         history = read_history(self.folder / METRICS_FILE)
         self._tell(self.health.catch_up(line for line in history if line["step"] <= step), trainer)
 
@@ -163,6 +170,8 @@ class Monitor:
         """Say how it ended and what comes next."""
         progress = trainer.progress
         self.stopped = stopped
+        if not stopped:
+            self._line({"kind": "end"}, trainer)
         self.board.close()
         name = typed(self.folder)
         minutes = progress.train_sec / 60

@@ -25,14 +25,15 @@ from bonsaigan.config import (
     TrainConfig,
     read_json,
 )
+from bonsaigan.data.files import printable
 from bonsaigan.data.prepare import PreparedSet, prepare
 from bonsaigan.data.selection import PictureArray, Selection
-from bonsaigan.data.sources import PUBLIC, open_source
+from bonsaigan.data.sources import PUBLIC, open_source, typed_in
+from bonsaigan.device import choose_device, choose_precision, memory_for
 from bonsaigan.durable import write_atomically
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
-from bonsaigan.training.device import choose_device, choose_precision, memory_for
 from bonsaigan.training.recipes import default_config, find
 
 DEFAULT_MINUTES = 10.0
@@ -79,7 +80,7 @@ class Wishes:
 
     recipe: str = "projected"
     """Name of the recipe."""
-    size: str = "64"
+    size: str | int = "64"
     """As `Size.parse` reads it."""
     fit: Fit | None = None
     """How pictures are fitted."""
@@ -127,7 +128,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     data_config = DataConfig(
         source=data,
         archive=wishes.archive,
-        size=Size.parse(wishes.size),
+        size=Size.parse(str(wishes.size)),
         fit=wishes.fit or recipe.fit,
         holdout=wishes.holdout,
     )
@@ -168,6 +169,8 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     )
     if init is not None:
         _check_init(config, init)
+    # As it will be read again: numbers may be of any kind in Python, and what no file can hold is told now.
+    config = TrainConfig.from_json(config.to_json())
     recipe.own_batches(config)
     return Plan(config=config, prepared=prepared, source_name=str(prepared.manifest["name"]))
 
@@ -242,12 +245,12 @@ def resume(
     assert folder is not None
     assert config is not None
     with runs.only_process(folder) if leads else contextlib.nullcontext():
-        data = dataclasses.replace(config.data, archive=archive or config.data.archive)
+        data = data_of(folder, config, archive=archive)
         prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
         order = as_it_began(folder, prepared).train_index if leads else None
         prepared = dataclasses.replace(prepared, train_index=processes.from_first(order))
         if budget is not None:
-            config = dataclasses.replace(config, budget=budget)
+            config = TrainConfig.from_json(dataclasses.replace(config, budget=budget).to_json())
             if leads:
                 write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
         plan = Plan(config=config, prepared=prepared, source_name=folder.name)
@@ -332,6 +335,24 @@ def _train(
         raise RunError(f"cannot write into {folder}: {said}; what was saved before is kept") from None
     if conclude is not None:
         conclude(Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped))
+
+
+def data_of(folder: Path, config: TrainConfig, *, archive: str | None = None) -> DataConfig:
+    """Where a run's pictures are; a relative path is one from where the run was begun, if something is there.
+
+    Raises:
+        RunError: they are not there any more.
+    """
+    data, started = config.data, folder.absolute().parent.parent
+    source = typed_in(started, data.source)
+    if source is None:
+        raise RunError(
+            f"{folder}: the pictures it was trained on, {printable(data.source)!r}, are not there any more; "
+            f"put them back, or write where they are into its {runs.CONFIG_FILE} (data.source)"
+        )
+    if archive is None and data.archive is not None:
+        archive = typed_in(started, data.archive) or data.archive
+    return dataclasses.replace(data, source=source, archive=archive)
 
 
 def as_it_began(folder: Path, prepared: PreparedSet) -> PreparedSet:

@@ -69,9 +69,10 @@ def memory_for(config: TrainConfig) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise
+        who = f"process {processes.rank()} of {processes.count()}: " if processes.count() > 1 else ""
         raise TrainingError(
-            f"no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try more "
-            f"passes, or a smaller batch or --size ({first_line(error):.80})"
+            f"{who}no memory left for --batch {config.batch} in --accumulate {config.accumulate} passes; try "
+            f"more passes, or a smaller batch or --size ({first_line(error):.80})"
         ) from None
 
 
