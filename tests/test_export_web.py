@@ -180,7 +180,7 @@ def test_it_fits_and_answers_to_hand_and_keyboard(
     press("r", "!document.getElementById('status').textContent.includes('moved')")
     assert page.evaluate(pixels) == first
     press("n", "!document.getElementById('status').textContent.startsWith('Seed 5 ')")
-    press("w", "document.getElementById('status').textContent.startsWith('On the way')")
+    press("w", "document.getElementById('status').textContent.startsWith('Between seeds')")
     press("w", "document.getElementById('walk').getAttribute('aria-pressed') === 'false'")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()

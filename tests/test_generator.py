@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from bonsaigan import cli, runs
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.errors import ConfigError, RunError
+from bonsaigan.explore.film import save_film
 from bonsaigan.generator import Generator, GeneratorSpec, load, read_generator, save_generator, slerp
 from bonsaigan.models import build_generator
+from bonsaigan.plots import save_png
 
 
 @pytest.fixture
@@ -60,6 +62,19 @@ def test_damaged_and_foreign_files_are_one_clear_error(generator: Generator, tmp
     (tmp_path / "generator.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
     with pytest.raises(RunError):
         read_generator(tmp_path)
+
+
+def test_a_link_in_a_strangers_run_is_not_written_through(generator: Generator, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for name in ("generator.json.writing", "a.png.writing", ".b.writing.webp"):
+        (tmp_path / name).symlink_to(mine)
+    save_generator(tmp_path, generator.network, generator.spec)
+    pictures = generator.images(generator.latents([1, 2]))
+    save_png(tmp_path / "a.png", pictures[0])
+    save_film(tmp_path / "b.webp", pictures)
+    assert mine.read_text() == "mine"
+    assert not any((tmp_path / name).is_symlink() for name in ("generator.json", "a.png", "b.webp"))
 
 
 def test_interpolation_begins_and_ends_at_its_ends(generator: Generator) -> None:
@@ -112,6 +127,9 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
     assert [path.name for path in (tmp_path / "generator-bonsai/generated").iterdir()] == [
         "grid-seed000000-n3.png"
     ]
+    report = (tmp_path / "generator-bonsai/report.html").read_text(encoding="utf-8")
+    assert "bonsaigan generate starter:bonsai" in report
+    assert str(folder) not in report
     exported = (tmp_path / "generator-bonsai/export/safetensors/README.md").read_text(encoding="utf-8")
     for said in ("Please cite: Li, F.-F.", "CC BY 4.0", "| KID ×1000 | 9.4 |", "By whoever trained it"):
         assert said in exported

@@ -179,8 +179,15 @@ def test_the_command_to_train_on_can_be_typed(run: Path) -> None:
 
 
 def test_scores_of_another_moment_are_called_so(run: Path) -> None:
+    assert "looks like a copy of a real one" in page_of(run).text
+    assert "Look like copies" in page_of(run).text
     change(run / runs.SCORES_FILE, lambda values: values.update(step=1))
-    assert "These scores are of step 1" in page_of(run).text
+    text = page_of(run).text
+    assert "These scores are of step 1" in text
+    assert "This, too, is of step 1" in text
+    assert "The best score so far is" in text
+    assert "looks like a copy of a real one" not in text
+    assert "Look like copies" not in text
 
 
 def test_the_curve_has_no_level_of_another_network(run: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -9,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -27,9 +30,10 @@ from PIL import Image
 
 from bonsaigan import runs
 from bonsaigan.errors import ConfigError
-from bonsaigan.generator import load, save_generator
+from bonsaigan.generator import Generator, load, save_generator
+from bonsaigan.studio import explorer as exploring
 from bonsaigan.studio import points
-from bonsaigan.studio.explorer import Kept
+from bonsaigan.studio.explorer import Explorer, Kept
 from tests.test_explore import small
 from tests.test_report import add_lines, made
 
@@ -375,21 +379,71 @@ def test_a_run_without_a_generator_is_served_all_the_same(made: Path, tmp_path: 
         assert studio.ask("/timelapse.mp4")[0] == 404
 
 
+def test_moments_of_one_time_are_not_confused(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made, tmp_path / made.name)
+    other = load(folder)
+    with torch.no_grad():
+        for parameter in other.network.parameters():
+            parameter.mul_(0.5)
+    save_generator(folder / runs.BEST_DIR, other.network, dataclasses.replace(other.spec, step=1))
+    for path in folder.rglob("*"):  # as a repository's archive has them
+        os.utime(path, (1e9, 1e9))
+    explorer = Explorer(folder)
+    best, latest = (explorer.picture("7", moment=name, variety=1.0) for name in ("best", "latest"))
+    assert best != latest
+    assert explorer.moments()["best"]["stamp"] != explorer.moments()["latest"]["stamp"]
+
+
+def test_a_film_is_made_once_and_a_forgotten_search_is_given_up(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explorer, begun = Explorer(made), []
+    walk = Generator.walk
+
+    def slow(generator: Generator, *arguments: Any, **named: Any) -> Any:
+        begun.append(1)
+        time.sleep(0.3)
+        return walk(generator, *arguments, **named)
+
+    def film(_: int) -> bytes:
+        return explorer.film(["3", "9"], kind="webp", moment="best", variety=1.0)
+
+    monkeypatch.setattr(Generator, "walk", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(film, range(2))
+    assert first == second
+    assert begun == [1]
+    monkeypatch.setattr(exploring, "FORGOTTEN_SEC", -1.0)
+    name = explorer.start_twin((made / runs.REALS_FILE).read_bytes(), moment="best")
+    deadline = time.monotonic() + 60
+    while not (twin := explorer.twin(name)).error and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert twin.error == "this search was given up: nobody asked for it any more"
+
+
 def test_the_command_serves_says_where_and_ends_with_ctrl_c(made: Path) -> None:
-    command = [sys.executable, "-m", "bonsaigan", "studio", str(made), "--port", "0"]
+    command = [sys.executable, "-m", "bonsaigan", "studio", str(made), "--host", "0.0.0.0", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+        said = process.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/", said)
         assert address is not None
+        assert f"from other machines http://{socket.gethostname()}:{address[1]}/" in said
         studio = Studio(folder=made, port=int(address[1]))
         assert studio.json("/api/run")["name"] == made.name
         taken = subprocess.run([*command[:-1], address[1]], capture_output=True, text=True, check=False)
         assert taken.returncode == 2
         assert f"--port {address[1]}" in taken.stderr
         assert len(taken.stderr.splitlines()) == 1
-        process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=60)
+        film = "/film.mp4?p=" + ",".join(map(str, range(24)))
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", studio.port)) as waiting:
+            waiting.request("GET", film)
+            time.sleep(1)
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, complaints = process.communicate(timeout=60)
+            assert time.monotonic() - began < 5
     finally:
         process.kill()
         process.communicate()

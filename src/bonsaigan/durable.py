@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from bonsaigan.errors import CheckpointError
 
@@ -13,9 +14,15 @@ PAUSES_SEC = (0.02, 0.1, 0.5, 1.0) if os.name == "nt" else ()
 """Windows does not replace a file that someone reads just now: it is tried again after so long."""
 
 
+def open_new(path: Path) -> BinaryIO:
+    """A new file to write, never the one that a link there leads to: the folder may be a stranger's."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write and flush to the disk itself."""
-    with path.open("wb") as file:
+    with open_new(path) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bonsaigan.durable import open_new
+
 
 def make_grid(pictures: np.ndarray, *, columns: int, gap_px: int = 2) -> np.ndarray:
     """Lay pictures out in rows, left to right.
@@ -63,7 +65,7 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".writing")
     try:
-        with fresh.open("wb") as file:
+        with open_new(fresh) as file:
             Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, format="PNG")
         fresh.replace(path)
     except OSError:

@@ -144,7 +144,11 @@ def title(folder: Path) -> str:
 
 
 def typed(folder: Path) -> str:
-    """What to type for RUN: the run's name where that finds it, else its path."""
+    """What to type for RUN: a name or an address where that finds it, else its path."""
+    if folder.resolve().parent == STARTERS_DIR.resolve():
+        return f"{STARTER_PREFIX}{folder.name}"
+    if title(folder).startswith(HUB_PREFIX):
+        return shlex.quote(title(folder))
     named = (RUNS_DIR / folder.name).resolve() == folder.resolve()
     return shlex.quote(folder.name if named else str(folder))
 

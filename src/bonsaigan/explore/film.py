@@ -54,6 +54,7 @@ def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> 
     fresh = path.with_name(f".{path.stem}.writing{kind}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.unlink(missing_ok=True)  # a link there may lead anywhere
         if kind == ".mp4":
             _write_mp4(fresh, shown, fps)
         else:

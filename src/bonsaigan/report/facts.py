@@ -85,6 +85,12 @@ class Facts:
         return min(scored, key=lambda m: m.values["kid"], default=None)
 
     @property
+    def scored(self) -> dict[str, Any]:
+        """`metrics` unless they are of another moment than the generator that `spec` is of; else empty."""
+        scored, newest = number(self.metrics, "step"), number(self.spec, "step")
+        return self.metrics if None in (scored, newest) or scored == newest else {}
+
+    @property
     def done_share(self) -> float | None:
         """How much of the training is done, 0 to 1; None when it is not known."""
         if self.ended:

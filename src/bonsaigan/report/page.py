@@ -100,7 +100,7 @@ def contents(facts: Facts) -> dict[str, Any]:
 def lead(facts: Facts) -> str:
     """The run in a few plain words: how good, copies, the best moment."""
     parts = []
-    metrics = facts.metrics
+    metrics = facts.scored
     kid = read.number(metrics, "scores", "numbers", "kid")
     if kid is not None:
         nearness = read.text(metrics, "scores", "nearness")
@@ -108,7 +108,9 @@ def lead(facts: Facts) -> str:
         parts.append(f"The new pictures {like}{_copied(facts)}.")
     elif facts.best is not None:
         value = distance("kid", facts.best.values["kid"])
-        parts.append(f"The best score so far is a KID ×1000 of {value}. Copies were not looked for yet.")
+        parts.append(
+            f"The best score so far is a KID ×1000 of {value}. Copies of it were not looked for yet."
+        )
     elif not facts.config:
         parts.append("This generator was not trained here, so there is no history to show.")
     else:
@@ -155,7 +157,7 @@ def source(facts: Facts) -> str:
 
 def tiles(facts: Facts) -> list[dict[str, Any]]:
     """The few numbers that matter most: label, value, note, and whether it is a warning."""
-    scores = read.mapping(facts.metrics, "scores")
+    scores = read.mapping(facts.scored, "scores")
     found: list[dict[str, Any]] = []
 
     def add(label: str, value: str, note: str, *, bad: bool = False) -> None:
@@ -172,8 +174,8 @@ def tiles(facts: Facts) -> list[dict[str, Any]]:
     covered, reach = read.number(scores, "numbers", "coverage"), read.number(scores, "floor", "coverage")
     if covered is not None and reach is not None:
         add("Real pictures covered", share(covered), f"halves of them cover {share(reach)}")
-    flagged = read.number(facts.metrics, "copies", "flagged_count")
-    looked = read.number(facts.metrics, "copies", "generated_count")
+    flagged = read.number(facts.scored, "copies", "flagged_count")
+    looked = read.number(facts.scored, "copies", "generated_count")
     if flagged is not None and looked is not None:
         value = "none" if flagged == 0 else count(flagged)
         add("Look like copies", value, f"of {count(looked)} new pictures", bad=flagged > 0)

@@ -40,13 +40,12 @@ def score_table(facts: Facts) -> dict[str, Any] | None:
         return None
     kept_out = read.number(scores, "holdout_count") or 0
     step = read.number(facts.metrics, "step")
-    newest = read.number(facts.spec, "step")
     return {
         "rows": rows,
         "held_out": f"Against {count(kept_out)} held out" if any(row["holdout"] for row in rows) else "",
         "notes": [read.clean(note) for note in read.items(scores, "notes") if isinstance(note, str)],
         "how": ", ".join(_how(scores, step)),
-        "older": step is not None and newest is not None and step != newest,
+        "older": not facts.scored,
         "step": "" if step is None else count(step),
     }
 

@@ -6,10 +6,11 @@ import io
 import json
 import tempfile
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -39,6 +40,8 @@ FAVOURITES_MAX, STOPS_MAX = 500, 24
 FRAMES_PER_STOP, FRAMES_MIN = 36, 72
 KEPT_PICTURES_BYTES, KEPT_FILMS, KEPT_TWINS = 128 << 20, 6, 20
 BUSY_SEC = 1.0
+FORGOTTEN_SEC = 30.0
+"""A search that nobody asked for during so long is given up."""
 
 
 @dataclass(kw_only=True)
@@ -53,6 +56,8 @@ class Twin:
     """What was found."""
     error: str = ""
     """Why nothing was."""
+    asked_at: float = field(default_factory=time.monotonic)
+    """When someone last asked how far it is."""
 
 
 class Explorer:
@@ -72,7 +77,7 @@ class Explorer:
         self.folder, self.own, self.device = folder, own or folder, device
         self._drawing, self._working, self._saving = threading.Lock(), threading.Lock(), threading.Lock()
         self._loading = threading.Lock()
-        self._loaded: dict[tuple[str, str], tuple[float, Generator]] = {}
+        self._loaded: dict[tuple[str, str], tuple[tuple[str, float], Generator]] = {}
         self._pictures: Kept[bytes] = Kept(KEPT_PICTURES_BYTES, size=len)
         self._directions: Kept[Directions] = Kept(4)
         self._films: Kept[bytes] = Kept(KEPT_FILMS)
@@ -88,15 +93,15 @@ class Explorer:
             try:
                 spec = read_spec(folder)
                 stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
-                found[name] = {"step": spec.step, "stamp": f"{stamp:.3f}"}
+                found[name] = {"step": spec.step, "stamp": f"{name}-{stamp:.3f}"}
             except (BonsaiganError, OSError):
                 continue
         if len({moment["step"] for moment in found.values()}) == 1:
             found = dict([next(iter(found.items()))])
         return found
 
-    def generator(self, moment: str, *, use: str = "draw") -> tuple[Generator, float]:
-        """The generator of a moment as its file is now, and the stamp of that file.
+    def generator(self, moment: str, *, use: str = "draw") -> tuple[Generator, tuple[str, float]]:
+        """The generator of a moment as its file is now, and a stamp: the moment and the time of that file.
 
         Args:
             moment: `best` or `latest`.
@@ -112,7 +117,7 @@ class Explorer:
             folder = self.folder
         with self._loading:
             try:
-                stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
+                stamp = moment, (folder / runs.WEIGHTS_FILE).stat().st_mtime
             except OSError:
                 raise RunError("there is no generator yet; training saves the first one soon") from None
             known = self._loaded.get((moment, use))
@@ -194,6 +199,9 @@ class Explorer:
         stops = torch.cat([self._latent(name, moment, variety) for name in names])
         frames = max(FRAMES_MIN, FRAMES_PER_STOP * len(names))
         with self._working:
+            known = self._films.get(key)  # made meanwhile: the page plays a film and offers it as a file
+            if known is not None:
+                return known
             generator, _ = self.generator(moment, use="work")
             return self._films.put(key, to_film(generator.walk(stops, frames=frames).frames, kind))
 
@@ -255,6 +263,7 @@ class Explorer:
         twin = self._twins.get(name)
         if twin is None:
             raise RunError("this search is not known any more")
+        twin.asked_at = time.monotonic()
         return twin
 
     # --- favourites ----------------------------------------------------------------------------------------
@@ -319,9 +328,12 @@ class Explorer:
     def _search(self, twin: Twin, image: bytes, moment: str) -> None:
         def told(done: int, total: int | None) -> None:
             twin.done, twin.total = done, total
+            if time.monotonic() - twin.asked_at > FORGOTTEN_SEC:
+                raise RunError("this search was given up: nobody asked for it any more")
 
         try:
             with self._working:
+                told(0, None)
                 generator, _ = self.generator(moment, use="work")
                 found = generator.invert(image, fit=runs.fit_of(self.folder), progress=told)
             twin.result = {

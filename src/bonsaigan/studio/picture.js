@@ -120,7 +120,10 @@ async function showSliders(point) {
       return (holder.textContent = error.message);
     }
     directionsOf = of;
-    if (!state.open || key(parse(state.open)) !== key(point)) return;
+    if (!state.open || key(parse(state.open)) !== key(point)) {
+      if (holder.dataset.of === key(point)) holder.dataset.of = "";
+      return;
+    }
   }
   holder.replaceChildren(
     ...directions.map(({ name }, which) => {

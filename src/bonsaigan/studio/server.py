@@ -16,6 +16,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from bonsaigan import runs
+from bonsaigan.config import read_bounded
 from bonsaigan.data.files import visible
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import AMOUNT_MAX
@@ -85,13 +87,21 @@ def serve(folder: Path, *, own: Path, host: str, port: int, device: str = "cpu")
         raise ConfigError(
             f"--host {host} --port {port}: cannot listen there: {reason}; try --port 0"
         ) from None
-    shown = f"[{host}]" if ":" in host else host
-    port = listening.getsockname()[1]
-    print(visible(f"studio of {runs.title(folder)}: http://{shown}:{port}/  (Ctrl-C ends it)"), flush=True)
-    app = make_app(Explorer(folder, own=own, device=device), names=(host, socket.gethostname()))
-    with contextlib.suppress(KeyboardInterrupt):
-        config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
-        uvicorn.Server(config).run(sockets=[listening])
+    port, machine = listening.getsockname()[1], socket.gethostname()
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    others = f", from other machines http://{machine}:{port}/" if host in ("0.0.0.0", "::") else ""
+    said = f"studio of {runs.title(folder)}: http://{shown}:{port}/{others}  (Ctrl-C ends it)"
+    print(visible(said), flush=True)
+    app = make_app(Explorer(folder, own=own, device=device), names=(host, machine, f"{machine}.local"))
+    config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="off")
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that Ctrl-C ends at once, though a film may be in the making."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        os._exit(0)  # what is being computed would be waited for; files are written whole or not at all
 
 
 def make_app(explorer: Explorer, *, names: Sequence[str] = ()) -> Starlette:
@@ -217,6 +227,7 @@ class Routes:
     def twin(self, request: Request) -> Response:
         """How far the search is, and what it found."""
         told = dataclasses.asdict(self.explorer.twin(request.path_params["name"]))
+        del told["asked_at"]
         if told["result"]:
             data = base64.b64encode(told["result"]["target"]).decode()
             told["result"]["target"] = f"data:image/png;base64,{data}"
@@ -240,7 +251,8 @@ class Routes:
     def sample(self, request: Request) -> Response:
         """A grid of samples."""
         path = live.sample_path(self.explorer.folder, request.path_params["step"])
-        return Response(path.read_bytes(), media_type="image/png", headers=_kept("v" in request.query_params))
+        data = read_bounded(path, limit_bytes=FILE_MAX_BYTES)
+        return Response(data, media_type="image/png", headers=_kept("v" in request.query_params))
 
     def training(self, request: Request) -> Response:
         """Health and curves as a piece of HTML."""

@@ -11,6 +11,7 @@ const TABS = ["pictures", "favourites", "training", "report"];
 const PAGE = 48;
 const wall = byId("wall");
 const chosen = new Set();
+let kept = "";
 let next = 0;
 
 // --- tiles ------------------------------------------------------------------------------------------------
@@ -27,6 +28,7 @@ function tile(point) {
   picture.width = run.width;
   picture.height = run.height;
   picture.decoding = "async";
+  picture.loading = "lazy";
   picture.src = pictureUrl(point);
   button.append(picture);
   return button;
@@ -78,6 +80,12 @@ function reroll() {
 function showFavourites() {
   byId("kept").textContent = run.favourites.length || "";
   for (const point of chosen) if (!isFavourite(point)) chosen.delete(point);
+  for (const one of wall.children) one.classList.toggle("loved", isFavourite(one.dataset.point));
+  showChoice();
+  // Only what changed is made anew: a tile that has the focus keeps it.
+  const now = [stamp(), state.variety, ...run.favourites].join(" ");
+  if (now === kept) return;
+  kept = now;
   byId("kept-wall").replaceChildren(
     ...run.favourites.map((point) => {
       const holder = document.createElement("div");
@@ -97,8 +105,6 @@ function showFavourites() {
       return holder;
     }),
   );
-  for (const one of wall.children) one.classList.toggle("loved", isFavourite(one.dataset.point));
-  showChoice();
 }
 
 function showChoice() {
@@ -269,7 +275,7 @@ function showTab() {
     const frame = document.createElement("iframe");
     frame.title = "Report";
     frame.src = "/report";
-    frame.setAttribute("sandbox", "allow-scripts");
+    frame.setAttribute("sandbox", "allow-scripts allow-popups allow-popups-to-escape-sandbox");
     byId("report").replaceChildren(frame);
   }
 }

@@ -5,6 +5,7 @@ import { ask, byId, run, state, watch } from "/state.js";
 const LIVE_MSEC = 3000;
 const CALM_MSEC = 15000;
 const GAP_PX = 2;
+const STRIP_MOST = 40;
 let status = { samples: [] };
 let signature = "";
 let cell = 0;
@@ -68,7 +69,9 @@ function showSample() {
   byId("samples").src = sampleUrl(place);
   byId("sample-said").textContent = said;
   byId("sample").setAttribute("aria-valuetext", said);
-  for (const [i, one] of [...byId("strip").children].entries()) one.classList.toggle("now", i === place);
+  const parts = [...byId("strip").children];
+  const now = parts.findLastIndex((one) => Number(one.dataset.place) <= place);
+  for (const [i, one] of parts.entries()) one.classList.toggle("now", i === now);
 }
 
 function layout() {
@@ -80,15 +83,23 @@ function layout() {
   return { columns, rows, scale: image.clientWidth / image.naturalWidth, width, height, image };
 }
 
+// At most so many of the places from 0 to count - 1, both ends among them: each is a whole grid of pictures.
+function evenly(count, most) {
+  const parts = Math.min(count, most);
+  return Array.from({ length: parts }, (_, i) => Math.round((i * (count - 1)) / Math.max(1, parts - 1)));
+}
+
 function showStrip() {
   const { columns, rows, image } = layout();
   if (!run.width || !image.naturalWidth || !columns || !rows) return;
   cell = Math.min(cell, columns * rows - 1);
   const [row, column] = [Math.floor(cell / columns), cell % columns];
-  const figures = status.samples.map(({ said }, place) => {
+  const figures = evenly(status.samples.length, STRIP_MOST).map((place) => {
+    const { said } = status.samples[place];
     const button = document.createElement("button");
     button.type = "button";
     button.title = said;
+    button.dataset.place = place;
     button.setAttribute("aria-label", said);
     button.style.aspectRatio = `${run.width} / ${run.height}`;
     button.style.backgroundImage = `url("${sampleUrl(place)}")`;

@@ -59,8 +59,9 @@ function shifted(z) {
 
 let busy = false, wanted = null;
 // Only the newest wish counts: a slider moves faster than pictures are drawn.
-async function present(z) {
+async function present(z, between = null) {
   wanted = z;
+  state.between = between;
   if (busy) return;
   busy = true;
   try {
@@ -79,9 +80,10 @@ async function present(z) {
 
 function describe() {
   const moved = state.shifts.some(Boolean) ? ", moved" : "";
+  const what = state.between ? `Between seeds ${state.seed} and ${state.between.target}` : `Seed ${state.seed}`;
   const time = state.milliseconds < 10 ? state.milliseconds.toFixed(1) : state.milliseconds.toFixed(0);
-  say(`${state.walking ? "On the way from seed" : "Seed"} ${state.seed}${moved} · drawn in ${time} ms`);
-  element("picture").setAttribute("aria-label", `The picture of seed ${state.seed}${moved}`);
+  say(`${what}${moved} · drawn in ${time} ms`);
+  element("picture").setAttribute("aria-label", `The picture: ${what.toLowerCase()}${moved}`);
 }
 
 function choose(seed) {
@@ -110,7 +112,7 @@ async function walk() {
     const [a, b] = [state.seed, target].map((seed) => latentOf(seed, facts.latent));
     for (let step = 1; step <= WALK_STEPS && going(); step++) {
       const began = performance.now();
-      await present(slerp(a, b, step / WALK_STEPS));
+      await present(slerp(a, b, step / WALK_STEPS), { target, share: step / WALK_STEPS });
       const left = FRAME_MS - (performance.now() - began);
       await new Promise((done) => setTimeout(done, Math.max(0, left)));
     }
@@ -127,7 +129,9 @@ async function download() {
   const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
-  link.download = `seed${String(state.seed).padStart(6, "0")}${state.shifts.some(Boolean) ? "-moved" : ""}.png`;
+  const named = (seed) => String(seed).padStart(6, "0");
+  const way = state.between ? `-to-${named(state.between.target)}-${Math.round(100 * state.between.share)}` : "";
+  link.download = `seed${named(state.seed)}${way}${state.shifts.some(Boolean) ? "-moved" : ""}.png`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
