@@ -48,6 +48,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def absolute(path: str | None) -> str | None:
+    """A path that means the same in another folder; what is no path here stays as it is."""
+    return str(Path(path).absolute()) if path and Path(path).exists() else path
+
+
 def commit() -> str:
     """Short hash of the checked-out commit, with `+` where the package differs; `unknown` without git."""
     root = Path(__file__).parent.parent

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bonsaigan  # noqa: F401  # before torch: it settles how threads wait
+
+# isort: split
 import numpy as np
 import torch
 from _result import write

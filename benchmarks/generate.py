@@ -75,8 +75,9 @@ def main() -> None:
             "onnxruntime": told(per_second(lambda: [draw(part) for part in batches], len(z))),
         }
         streamed = {f"{n} pictures": stream(place, n) for n in STREAMED}
+    name = f"generate-{asked.recipe}-{asked.size}"
     _result.write(
-        "generate" if (asked.recipe, asked.size) == ("projected", "64") else f"generate-{asked.recipe}",
+        "generate" if (asked.recipe, asked.size) == ("projected", "64") else name,
         {
             "recipe": asked.recipe,
             "size": asked.size,

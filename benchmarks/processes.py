@@ -23,6 +23,7 @@ import _result
 
 CHILD = """
 import json, sys, time
+import bonsaigan  # before torch: it settles how threads wait
 import numpy as np
 import torch
 from bonsaigan import processes
@@ -66,11 +67,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="train so long with each, and score")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
+    asked.data, asked.archive = _result.absolute(asked.data), _result.absolute(asked.archive)
     path = _result.RESULTS / "processes.json"
-    found: dict[str, Any] = {"data": asked.data, "cost": {}, "scores": []}
+    about = {"data": asked.data, "machine": _result.machine(), "commit": _result.commit()}
+    found: dict[str, Any] = {"cost": {}, "scores": []}
     found |= json.loads(path.read_text()) if path.exists() else {}
     for recipe in asked.recipes:
         found["cost"][recipe] = {
+            **about,
             "one process, one thread": cost(recipe, asked, count=1, threads=1),
             "one process, two threads": cost(recipe, asked, count=1, threads=2),
             "two processes, one thread each": cost(recipe, asked, count=2, threads=1),
@@ -79,9 +83,10 @@ def main() -> None:
     for recipe in asked.recipes if asked.steps else []:
         for seed in asked.seeds:
             for count in (1, 2):
-                row = {"recipe": recipe, "seed": seed, "processes": count, "steps": asked.steps}
+                row = {"data": asked.data, "recipe": recipe, "seed": seed, "processes": count}
+                row |= {"steps": asked.steps}
                 others = [other for other in found["scores"] if not row.items() <= other.items()]
-                row |= score(recipe, asked, seed=seed, count=count)
+                row |= about | score(recipe, asked, seed=seed, count=count)
                 found["scores"] = [*others, row]
                 print(row, flush=True)
     _result.write("processes", found)

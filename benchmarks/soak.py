@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--keep", type=Path, help="folder for the run; a temporary one without")
     asked = parser.parse_args()
+    asked.data, asked.archive = _result.absolute(asked.data), _result.absolute(asked.archive)
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,10 @@ def main() -> None:
         command += ["--minutes", str(asked.minutes)]
         command += ["--archive", asked.archive] if asked.archive else []
         with (folder / "soak.log").open("w") as log:
-            watched = watch(subprocess.Popen(command, cwd=folder, stdout=log, stderr=log))
+            process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+            watched = watch(process)
+        if process.returncode:
+            raise SystemExit((folder / "soak.log").read_text())
     steady = watched[int(len(watched) * WARM_UP_SHARE) :]
     first, second = steady[: len(steady) // 2], steady[len(steady) // 2 :]
     moved = {
@@ -53,11 +57,7 @@ def main() -> None:
 
 
 def watch(process: subprocess.Popen[bytes]) -> list[dict[str, float]]:
-    """Memory in MiB that is the process's own, open files and threads, until it ends.
-
-    Raises:
-        SystemExit: it failed.
-    """
+    """Memory in MiB that is the process's own, open files and threads, until it ends."""
     place, started, found = Path(f"/proc/{process.pid}"), time.monotonic(), []
     while process.poll() is None:
         try:
@@ -72,8 +72,7 @@ def watch(process: subprocess.Popen[bytes]) -> list[dict[str, float]]:
             break
         found.append(sample)
         time.sleep(EVERY_SEC)
-    if process.wait():
-        raise SystemExit(f"the training failed with status {process.returncode}; see soak.log")
+    process.wait()
     return found
 
 

@@ -71,9 +71,12 @@ def main() -> None:
     if asked.holdout:
         name += "-holdout"
     path = _result.RESULTS / f"time_to_quality-{name}.json"
-    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    known = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    rows = known["rows"]
     if asked.contenders:
         judge = Judge(asked.data, asked.archive, size=asked.size, holdout=asked.holdout)
+        if rows and known["held_out"] != len(judge.held):
+            raise SystemExit(f"{path} is of {known['held_out']} held-out pictures: move it away first")
         for seed in asked.seeds:
             for contender in asked.contenders:
                 found = contend(contender, judge, seed=seed, asked=asked, name=name)
@@ -139,8 +142,9 @@ def contend(
             pictures = np.load(out / drawn["file"])
             about = {"contender": shown, "seed": seed, "at_sec": at, "steps": drawn["step"]}
             speed = {"train_sec": drawn["train_sec"], "median_step_sec": steps["median_step_sec"]}
-            rows.append({**about, **speed, **judge.score(pictures), "commit": _result.commit()})
-            print({k: v for k, v in rows[-1].items() if k != "commit"}, flush=True)
+            made = {"machine": _result.machine()["processor"], "commit": _result.commit()}
+            rows.append({**about, **speed, **judge.score(pictures), **made})
+            print({k: v for k, v in rows[-1].items() if k not in made}, flush=True)
     return rows
 
 

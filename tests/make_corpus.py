@@ -127,9 +127,9 @@ def _texts() -> dict[str, bytes]:
     metrics = {
         "step": 4,
         "scores": {"nearness": "close", "verdict": "Close.", "numbers": numbers, "floor": numbers,
-                   "floor_std": numbers, "holdout": None, "frechet_matched": 50.0, "generated_count": 500,
-                   "real_count": 8, "holdout_count": 0, "floor_count": 4, "network": "n", "filter": "f",
-                   "seed": 0, "notes": ["A note."]},
+                   "floor_std": numbers, "holdout": None, "frechet_matched": 50.0, "frechet_count": 4,
+                   "generated_count": 500, "real_count": 8, "holdout_count": 0, "floor_count": 4,
+                   "network": "n", "filter": "f", "seed": 0, "notes": ["A note."]},
         "copies": {"verdict": "None.", "comparison": "Far.", "generated_count": 500, "flagged_count": 1,
                    "closest": [{"generated": 3, "training": 2, "mirrored": True, "closeness": 0.9,
                                 "flagged": True, "seed": 3}]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import threading
 import time
@@ -62,6 +63,10 @@ def rows(count: int) -> Rows:
     return Rows([*made, {"label": 9, "photo": None}], {"label": object(), "photo": Image()})
 
 
+def raise_enospc(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_it_is_fetched_once_and_kept_with_its_licence(tmp_path, monkeypatch):
     asked = pretend(monkeypatch, {"test": rows(1), "train": rows(9)})
     for _ in range(2):
@@ -110,6 +115,11 @@ def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
     pretend(monkeypatch, ConnectionError("cannot reach\nthe hub"))
     with pytest.raises(DownloadError, match=r"hf:a/b: cannot reach\. Check"):
         open_source("hf:a/b", cache_dir=tmp_path)
+    pretend(monkeypatch, {"train": rows(9)})
+    with monkeypatch.context() as full:
+        full.setattr(hub.zipfile.ZipFile, "writestr", raise_enospc)
+        with pytest.raises(DownloadError, match="cannot keep it in .*: No space left on device"):
+            open_source("hf:a/b", cache_dir=tmp_path)
     monkeypatch.setattr(hub, "HUB_PICTURES_MAX", 3)
     pretend(monkeypatch, {"train": rows(9)})
     with pytest.raises(DataError, match="more than 3 pictures"):

@@ -203,6 +203,10 @@ def test_floors_compare_disjoint_halves_of_the_real_pictures() -> None:
 def test_a_good_generator_scores_like_the_floor() -> None:
     scores = score(features(500, seed=1), features(100))
     assert scores.frechet_matched == pytest.approx(scores.floor.frechet, rel=0.1)
+    few = score(features(12, seed=1), features(100))
+    assert (few.floor_count, few.frechet_count) == (50, 12)
+    assert few.frechet_matched == pytest.approx(few.floor.frechet, rel=0.3)
+    assert few.floor.frechet > 1.5 * scores.floor.frechet  # the fewer there are, the larger it is
     assert abs(scores.numbers.kid) < 4 * scores.floor_std.kid
     assert scores.numbers.precision == pytest.approx(scores.floor.precision, abs=0.1)
 

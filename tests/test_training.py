@@ -15,7 +15,7 @@ from rich.console import Console
 
 import bonsaigan
 from bonsaigan import processes, runs
-from bonsaigan.config import ComponentsConfig
+from bonsaigan.config import Budget, ComponentsConfig
 from bonsaigan.device import choose_device, lacks_memory
 from bonsaigan.errors import ConfigError, RunError, TrainingError
 from bonsaigan.evaluation import scores
@@ -211,6 +211,17 @@ def test_every_mode_and_size_trains_and_samples(tmp_path: Path, mode: str, size:
     width, height = (int(v) for v in (size.split("x") * 2)[:2])
     picture = bonsaigan.load(run).sample(1, seed=3)[0]
     assert (picture.mode, picture.size) == (mode, (width, height))
+
+
+def test_colours_are_as_asked_and_stay_so(photos: Path) -> None:
+    run = session.start(session.plan(str(photos), tiny(mode="L", steps=1)), run="r")
+    assert bonsaigan.load(run).sample(1)[0].mode == "L"
+    session.resume(run, budget=Budget(steps=2))
+    config = json.loads((run / runs.CONFIG_FILE).read_text())
+    config["data"]["mode"] = "RGB"
+    (run / runs.CONFIG_FILE).write_text(json.dumps(config))
+    with pytest.raises(RunError, match="have 3 channels now, it was begun with 1"):
+        session.resume(run)
 
 
 def test_fewer_pictures_than_a_batch_train(tmp_path: Path) -> None:

@@ -184,6 +184,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(help="The source of all randomness.")] = 0,
     fit: FitOption = None,
+    mode: Annotated[
+        str, typer.Option(help="Colours: L (greyscale), RGB, RGBA (transparent), or as most pictures are.")
+    ] = "auto",
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Never mirror the pictures: for lettering and the like.")
     ] = False,
@@ -229,6 +232,7 @@ def train(
         init=init,
         seed=seed,
         fit=fit,  # pyright: ignore[reportArgumentType]  # checked by DataConfig
+        mode=mode,  # pyright: ignore[reportArgumentType]  # checked by DataConfig
         flip=not no_flip,
         holdout=holdout,
         archive=archive,

@@ -94,7 +94,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("--fit", self.fit, get_args(Fit))
-        _check_choice("data.mode", self.mode, get_args(Mode))
+        _check_choice("--mode", self.mode, get_args(Mode))
         _check_range("--holdout", self.holdout, 0.0, 0.5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import zipfile
@@ -17,6 +18,8 @@ from bonsaigan.hub import OWNER_NAME
 from bonsaigan.locks import hold
 
 HUB_PICTURES_MAX = 100_000
+DISK_TROUBLE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EACCES, errno.EROFS}
+"""What an error of our own disk is, among those of the network."""
 
 
 def open_hub(name: str, *, cache_dir: Path | None, progress: Progress | None) -> Source:
@@ -78,6 +81,8 @@ def _fetch(name: str, path: Path, progress: Progress | None) -> None:
         raise
     except Exception as error:  # the hub's client raises errors of several libraries
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            raise
         said = printable(first_line(error, otherwise=type(error).__name__))
         raise DownloadError(
             f"hf:{name}: {said}. Check the name and the network, or use demo:bonsai"

@@ -81,12 +81,14 @@ def score(
     held_count = 0 if holdout is None else len(holdout)
     held = holdout if held_count >= PICTURES_MIN else None
     half = len(real) // 2
+    matched = min(half, len(generated))
     neighbours = min(metrics.NEIGHBOURS, half - 1)
-    floor, floor_std = floors(real, neighbours=neighbours, seed=seed)
+    floor, floor_std = floors(real, neighbours=neighbours, seed=seed, frechet_count=matched)
     return Scores(
         numbers=compare(generated, real, neighbours=neighbours, seed=seed),
         kid_subsets=metrics.kid(generated, real, seed=seed),
-        frechet_matched=_frechet_matched(generated, real, count=half, seed=seed),
+        frechet_matched=_frechet_matched(generated, real, count=matched, seed=seed),
+        frechet_count=matched,
         floor=floor,
         floor_std=floor_std,
         holdout=None if held is None else compare(generated, held, neighbours=neighbours, seed=seed),
@@ -127,14 +129,27 @@ def compare(
     )
 
 
-def floors(real: Features, *, neighbours: int = metrics.NEIGHBOURS, seed: int = 0) -> tuple[Numbers, Numbers]:
-    """Mean and standard deviation of every measure between two random halves of the real pictures."""
+def floors(
+    real: Features,
+    *,
+    neighbours: int = metrics.NEIGHBOURS,
+    seed: int = 0,
+    frechet_count: int | None = None,
+) -> tuple[Numbers, Numbers]:
+    """Mean and standard deviation of every measure between two random halves of the real pictures.
+
+    The Fréchet distance can be had between `frechet_count` of each half, for it depends on the count.
+    """
     half = len(real) // 2
+    size = half if frechet_count is None else frechet_count
     values = []
     for repeat in range(REPEATS):
         order = np.random.default_rng((seed, repeat)).permutation(len(real))
         one, other = real[order[:half]], real[order[half : 2 * half]]
-        values.append(dataclasses.astuple(compare(one, other, neighbours=neighbours, seed=seed)))
+        numbers = compare(one, other, neighbours=neighbours, seed=seed)
+        if size < half:
+            numbers = dataclasses.replace(numbers, frechet=metrics.frechet(one[:size], other[:size]))
+        values.append(dataclasses.astuple(numbers))
     names = [field.name for field in dataclasses.fields(Numbers)]
     mean, std = np.mean(values, axis=0).tolist(), np.std(values, axis=0).tolist()
     return Numbers(**dict(zip(names, mean))), Numbers(**dict(zip(names, std)))
@@ -209,7 +224,9 @@ class Scores:
     kid_subsets: metrics.Kid
     """KID's mean and spread over subsets smaller than the set."""
     frechet_matched: float
-    """Fréchet distance at `floor_count` pictures a side, mean over subsets: to hold against its floor."""
+    """Fréchet distance at `frechet_count` pictures a side, mean over subsets: to hold against its floor."""
+    frechet_count: int
+    """Pictures a side for it and for its floor: `floor_count`, or fewer where fewer were generated."""
     floor: Numbers
     """Real against real: the mean over random halves."""
     floor_std: Numbers
@@ -272,7 +289,7 @@ class Scores:
             if name == "kid":
                 value += f" ({self.kid_subsets.mean * scale:.3g} ± {self.kid_subsets.std * scale:.2g})"
             if name == "frechet":
-                value += f" ({self.frechet_matched:.3g} at {self.floor_count} a side)"
+                value += f" ({self.frechet_matched:.3g} at {self.frechet_count} a side)"
             low, spread = (getattr(side, name) * scale for side in (self.floor, self.floor_std))
             table.append((label, value, f"{low:.3g} ± {spread:.2g}", better))
         return table
@@ -293,8 +310,7 @@ def _frechet_matched(generated: Features, real: Features, *, count: int, seed: i
     values = []
     for repeat in range(REPEATS):
         rng = np.random.default_rng((seed, repeat))
-        size = min(count, len(generated))
-        values.append(metrics.frechet(_draw(rng, generated, size), _draw(rng, real, size)))
+        values.append(metrics.frechet(_draw(rng, generated, count), _draw(rng, real, count)))
     return float(np.mean(values))
 
 

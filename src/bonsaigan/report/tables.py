@@ -25,7 +25,7 @@ def score_table(facts: Facts) -> dict[str, Any] | None:
         if value is None:
             continue
         label = LABELS.get(name, name.capitalize())
-        if name == "frechet" and (side := read.number(scores, "floor_count")) is not None:
+        if name == "frechet" and (side := read.number(scores, "frechet_count")) is not None:
             label += f" at {count(side)} a side"
         rows.append(
             {

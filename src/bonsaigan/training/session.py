@@ -20,6 +20,7 @@ from bonsaigan.config import (
     DataConfig,
     Device,
     Fit,
+    Mode,
     Precision,
     Size,
     TrainConfig,
@@ -84,6 +85,8 @@ class Wishes:
     """As `Size.parse` reads it."""
     fit: Fit | None = None
     """How pictures are fitted."""
+    mode: Mode = "auto"
+    """Colours of the pictures: `L` greyscale, `RGB`, `RGBA` with transparency, or as most of them are."""
     archive: str | None = None
     """A copy of the Caltech-101 archive."""
     holdout: float = 0.0
@@ -130,6 +133,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         archive=wishes.archive,
         size=Size.parse(str(wishes.size)),
         fit=wishes.fit or recipe.fit,
+        mode=wishes.mode,
         holdout=wishes.holdout,
     )
     processes.join()
@@ -312,6 +316,11 @@ def _train(
     if others:
         raise RunError(f"{others:.0f} of {processes.count()} processes have other pictures than the first")
     config, manifest = plan.config, plan.prepared.manifest
+    if plan.prepared.channels != config.channels:
+        raise RunError(
+            f"{folder}: its pictures have {plan.prepared.channels} channels now, it was begun with "
+            f"{config.channels}"
+        )
     pictures, where = plan.training_pictures, choose_device(device)
     if not processes.is_first():
         with memory_for(config):
