@@ -118,7 +118,7 @@ def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
     pretend(monkeypatch, {"train": rows(9)})
     with monkeypatch.context() as full:
         full.setattr(hub.zipfile.ZipFile, "writestr", raise_enospc)
-        with pytest.raises(DownloadError, match="cannot keep it in .*: No space left on device"):
+        with pytest.raises(DownloadError, match=r"cannot keep it in .*: No space left on device"):
             open_source("hf:a/b", cache_dir=tmp_path)
     monkeypatch.setattr(hub, "HUB_PICTURES_MAX", 3)
     pretend(monkeypatch, {"train": rows(9)})
