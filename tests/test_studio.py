@@ -205,6 +205,17 @@ def test_the_nearest_training_picture_is_found_in_the_cache(studio: Studio) -> N
     assert studio.ask("/real/999.png")[0] == 404
 
 
+def test_a_generator_alone_has_no_training_pictures(made: Path, tmp_path: Path) -> None:
+    for name in (runs.GENERATOR_FILE, runs.WEIGHTS_FILE):
+        shutil.copy(made / name, tmp_path)
+    explorer = Explorer(tmp_path)
+    deadline = time.monotonic() + 60
+    while (found := explorer.nearest("7", moment="best", variety=1.0))["state"] == "looking":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert found == {"state": "this generator came without them"}
+
+
 def test_a_photo_finds_its_twin(studio: Studio) -> None:
     photo = Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 50).convert("RGB")
     file = io.BytesIO()

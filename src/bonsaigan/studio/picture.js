@@ -191,10 +191,11 @@ async function showNearest(point) {
       const found = await ask(`/api/nearest/${encodeURIComponent(point)}?${asked()}`);
       if (mine !== asking || state.open !== point) return;
       if (found.state === "ready") return tellNearest(found);
-      if (found.state !== "looking") throw new Error(`No training pictures: ${found.state}`);
+      if (found.state !== "looking") throw new Error(`No training pictures to compare with: ${found.state}.`);
       await new Promise((done) => setTimeout(done, 1500));
     }
   } catch (error) {
+    byId("nearest").classList.remove("looking");
     byId("nearest-picture").hidden = true;
     byId("nearest-said").textContent = error.message;
   }

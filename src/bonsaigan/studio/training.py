@@ -70,6 +70,8 @@ def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
     Raises:
         BonsaiganError: they are not on this machine.
     """
+    if not (folder / runs.DATA_FILE).is_file():
+        raise RunError("this generator came without them")
     manifest = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
     files = facts.items(manifest, "files")
     trained = [place for place, file in enumerate(files) if not facts.mapping(file).get("holdout")]
