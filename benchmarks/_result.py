@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bonsaigan  # noqa: F401  # whoever imports this before torch has it settle how threads wait
+
 if TYPE_CHECKING:
     from bonsaigan.config import TrainConfig
 

@@ -12,9 +12,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import bonsaigan  # noqa: F401  # before torch: it settles how threads wait
-
-# isort: split
 import _result
 import numpy as np
 import torch

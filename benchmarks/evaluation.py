@@ -16,12 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import bonsaigan  # noqa: F401  # before torch: it settles how threads wait
-
-# isort: split
+import _result
 import numpy as np
 import torch
-from _result import write
 from PIL import Image, ImageFilter
 
 from bonsaigan.config import DataConfig
@@ -48,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         photos = {name: load(name, archive, Path(cache)) for name in CATEGORIES}
     features = {name: embed(pictures) for name, pictures in photos.items()}
-    write(
+    _result.write(
         "evaluation",
         {
             "kid_x1000_against_bonsai": kid_order(features),

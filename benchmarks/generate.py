@@ -4,7 +4,7 @@
 
 Weights are random, which costs the same. Operations are counted in PyTorch (convolutions and products), and
 ONNX Runtime is held against the same count. Writing PNG files is timed with them, as `generate` does it.
-Writes results/generate.json.
+Writes results/generate.json, of other recipes and sizes generate-RECIPE-SIZE.json.
 """
 
 from __future__ import annotations
