@@ -29,11 +29,11 @@ SHAPES = ["64", "96x48", "32x160"]
 def generator_of(family: str, size: str = "64", *, channels: int = 3) -> Generator:
     """One with biases and batch statistics as after training, whose pictures use the whole range.
 
-    `fastgan+subpixel` is the family `fastgan` with a sub-pixel convolution.
+    `fastgan+subpixel` is the family `fastgan` with a sub-pixel convolution, `+soft_colour` with soft colours.
     """
-    family, _, subpixel = family.partition("+")
+    family, *more = family.split("+")
     width = 16 if family == "article" else 64
-    network = NetworkConfig(latent=24, width=width, discriminator_width=8, subpixel=bool(subpixel))
+    network = NetworkConfig(latent=24, width=width, discriminator_width=8, **dict.fromkeys(more, True))
     spec = GeneratorSpec(
         family=family, network=network, size=Size.parse(size), channels=channels, recipe=family, step=5
     )
@@ -53,7 +53,14 @@ def generator_of(family: str, size: str = "64", *, channels: int = 3) -> Generat
 
 
 def cases() -> Iterator[Any]:
-    for family in ("fastgan", "fastgan+subpixel", "dcgan", "r3gan", "article"):
+    for family in (
+        "fastgan+soft_colour",
+        "fastgan+subpixel+soft_colour",
+        "fastgan",
+        "dcgan",
+        "r3gan",
+        "article",
+    ):
         for size in SHAPES:
             for to, target in TARGETS.items():
                 for half in {"fp32": (False,), "fp16": (True,), "either": (False, True)}[target.weights]:

@@ -100,13 +100,15 @@ def test_article_there_and_back(tmp_path: Path, size: str, channels: int) -> Non
         ("fastgan", "96x48"),
         ("fastgan", "32x160"),
         ("fastgan+subpixel", "96x48"),
+        ("fastgan+soft_colour", "64"),
+        ("fastgan+subpixel+soft_colour", "96x48"),
         ("dcgan", "96x48"),
         ("r3gan", "96x48"),
     ],
 )
 def test_a_generator_in_keras_layers(tmp_path: Path, family: str, size: str) -> None:
-    family, _, subpixel = family.partition("+")
-    shape = NetworkConfig(latent=16, width=64, discriminator_width=64, subpixel=bool(subpixel))
+    family, *more = family.split("+")
+    shape = NetworkConfig(latent=16, width=64, discriminator_width=64, **dict.fromkeys(more, True))
     network = unlike_new(build_generator(family, network=shape, size=Size.parse(size), channels=3))
     path = export_keras(network, tmp_path / "tree.keras")
     model: Any = keras.saving.load_model(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from bonsaigan.errors import BonsaiganError, ConfigError
 from bonsaigan.models import build_generator, features
 from bonsaigan.models.fastgan import (
     FastGanGenerator,
+    SoftColour,
     count_doublings,
     doubled,
     gated,
@@ -60,10 +62,41 @@ def test_large_pictures_end_in_a_subpixel_convolution(size: str, subpixel: bool)
     assert not TrainConfig.from_json(json.dumps(old)).network.subpixel
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("subpixel", [False, True])
+def test_soft_colours_are_the_same_picture_with_its_colours_blurred(subpixel: bool, channels: int) -> None:
+    conv = torch.nn.Conv2d(6, channels, kernel_size=3, padding=1)
+    layer = doubled(conv) if subpixel else conv
+    torch.nn.init.normal_(layer.weight)
+    x = torch.randn(2, 6, 8, 10)
+    sharp = layer(x)
+    soft = SoftColour(layer)
+    drawn = soft(x)
+    torch.testing.assert_close(soft.plain()(x), drawn)
+    assert torch.equal(drawn[:, 3:], sharp[:, 3:])
+    red, green, blue = sharp[:, 0], sharp[:, 1], sharp[:, 2]
+    grey = (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+    along = torch.tensor([1.0, 4.0, 1.0]) / 6
+    kernel = torch.outer(along, along).expand(3, 1, 3, 3)
+    blurred = grey + torch.nn.functional.conv2d(sharp[:, :3] - grey, kernel, padding=1, groups=3)
+    inside = (..., slice(4, -4), slice(4, -4))  # at the border there are no pixels to blur with
+    torch.testing.assert_close(drawn[:, :3][inside], blurred[inside], atol=1e-4, rtol=1e-4)
+
+
+def test_only_new_generators_of_coloured_pictures_have_soft_colours() -> None:
+    config = default_config(find("projected"), Size(width_px=64, height_px=64))
+    assert isinstance(find("projected").generator(config).get_submodule("to_picture"), SoftColour)
+    grey = dataclasses.replace(config, channels=1)
+    assert not isinstance(find("projected").generator(grey).get_submodule("to_picture"), SoftColour)
+    old = json.loads(config.to_json())
+    del old["network"]["soft_colour"]
+    assert not TrainConfig.from_json(json.dumps(old)).network.soft_colour
+
+
 @pytest.mark.parametrize("family", ["dcgan", "r3gan", "article"])
 def test_no_other_family_has_a_subpixel_convolution(family: str) -> None:
     network = NetworkConfig(latent=8, width=8, discriminator_width=8, subpixel=True)
-    with pytest.raises(ConfigError, match=f"'{family}': has no sub-pixel"):
+    with pytest.raises(ConfigError, match=f"'{family}': has no network.subpixel"):
         build_generator(family, network=network, size=Size(width_px=64, height_px=64), channels=3)
 
 

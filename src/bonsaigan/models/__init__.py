@@ -40,13 +40,13 @@ def build_generator(family: str, *, network: NetworkConfig, size: Size, channels
     """A generator with fresh weights: float (B, latent) → float (B, C, H, W) in [-1, 1].
 
     Raises:
-        ConfigError: `family` is unknown, or has no sub-pixel convolution and `network` asks for one.
+        ConfigError: `family` is unknown, or has not what `network` asks for.
     """
     if family not in GENERATORS:
         raise ConfigError(f"generator family {family!r:.40}: expected one of {', '.join(GENERATORS)}")
-    more = {"subpixel": True} if network.subpixel else {}
+    more = {name: True for name in ("subpixel", "soft_colour") if getattr(network, name)}
     if more and family != "fastgan":
-        raise ConfigError(f"generator family {family!r}: has no sub-pixel convolution (network.subpixel)")
+        raise ConfigError(f"generator family {family!r}: has no network.{next(iter(more))}")
     kind = _class(*GENERATORS[family])
     return kind(latent=network.latent, width=network.width, size=size, channels=channels, **more)
 

@@ -3,7 +3,8 @@
 Kept: nearest upsampling, 3x3 convolutions, batch norm, gated linear units, skip-layer excitation.
 differs: channels halve with every doubling of the side, down to 32, so that the levels until there cost the
 same; one convolution a level; no noise injection, so that a picture is a function of its latent vector alone;
-no spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level.
+no spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level;
+colour drawn softly, as photographs have it.
 """
 
 from __future__ import annotations
@@ -27,12 +28,25 @@ POOLED = 4
 """Excitation sees its coarse map as a grid of this side."""
 EXCITE_LEVELS = 2
 """Skip-layer excitation reaches over this many doublings."""
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in a pixel's lightness (ITU-R BT.601)."""
+SOFT = (1 / 6, 4 / 6, 1 / 6)
+"""How far a pixel's colour reaches, along a side: the cubic B-spline at whole pixels."""
 
 
 class FastGanGenerator(nn.Module):
     """Latent vectors to pictures."""
 
-    def __init__(self, *, latent: int, width: int, size: Size, channels: int = 3, subpixel: bool = False):
+    def __init__(
+        self,
+        *,
+        latent: int,
+        width: int,
+        size: Size,
+        channels: int = 3,
+        subpixel: bool = False,
+        soft_colour: bool = False,
+    ):
         """
         Args:
             latent: length of a latent vector.
@@ -43,6 +57,7 @@ class FastGanGenerator(nn.Module):
                 cell (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
                 Sub-Pixel Convolutional Neural Network", CVPR 2016), not by a level, of whose cost it is a
                 fraction.
+            soft_colour: draw lightness sharply and colour softly (`SoftColour`); grey pictures have none.
         """
         super().__init__()
         self.latent, self.size, self.channels = latent, size, channels
@@ -61,6 +76,8 @@ class FastGanGenerator(nn.Module):
         self.apply(initial_values)
         if subpixel:
             self.to_picture = doubled(self.to_picture)
+        if soft_colour and channels >= len(LUMA):
+            self.to_picture = SoftColour(self.to_picture)
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one picture for each latent vector.
@@ -177,6 +194,54 @@ def doubled(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     if conv.bias is not None and layer.bias is not None:
         layer.bias.data.copy_(conv.bias.detach())
     return layer
+
+
+class SoftColour(nn.Module):
+    """The layer that makes a picture, with its lightness as it is and its colours blurred a little.
+
+    The colours of photographs hardly change from pixel to pixel. A generator's do, and its opponent lets that
+    pass (benchmarks/LOG.md). Blurring the picture is the same as blurring the kernel, so this is one
+    convolution, of a kernel larger by two.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d):
+        """
+        Args:
+            layer: makes pictures of 3 channels, or 4 with transparency; its parameters are taken over.
+        """
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.transposed = isinstance(layer, nn.ConvTranspose2d)
+        side, self.stride = layer.kernel_size[0] + 2, layer.stride[0]
+        self.kernel_size, self.padding = (side, side), (side - self.stride) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolve = functional.conv_transpose2d if self.transposed else functional.conv2d
+        return convolve(x, self.softened(), self.bias, stride=self.stride, padding=self.padding)
+
+    def softened(self) -> Tensor:
+        """The weight that draws so, of the layer's shape but for a kernel larger by two."""
+        weight = self.weight.transpose(0, 1) if self.transposed else self.weight
+        rgb, alpha = weight[: len(LUMA)], weight[len(LUMA) :]
+        grey = torch.einsum("d,dchw->chw", rgb.new_tensor(LUMA), rgb)
+        colour = (rgb - grey).flatten(0, 1)[:, None]
+        tap = rgb.new_tensor(SOFT)
+        blurred = functional.conv2d(colour, torch.outer(tap, tap)[None, None], padding=2)
+        soft = blurred.view(*rgb.shape[:2], *blurred.shape[2:]) + functional.pad(grey, (1, 1, 1, 1))
+        if len(alpha):
+            soft = torch.cat((soft, functional.pad(alpha, (1, 1, 1, 1))))
+        return soft.transpose(0, 1) if self.transposed else soft
+
+    def plain(self) -> nn.Conv2d | nn.ConvTranspose2d:
+        """An ordinary layer that draws the same."""
+        weight = self.softened().detach()
+        out, channels = weight.shape[:2]
+        if self.transposed:
+            out, channels = channels, out
+        kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
+        layer = kind(channels, out, self.kernel_size, stride=self.stride, padding=self.padding)
+        layer.weight.data, layer.bias = weight, self.bias
+        return layer
 
 
 def count_doublings(size: Size) -> int:

@@ -1,7 +1,8 @@
-"""Batch norm of a trained generator, put into the layer before it: fewer steps, the same pictures.
+"""What a trained generator can do with fewer and plainer layers: the same pictures.
 
 In evaluation batch norm is a factor and a summand for each channel. The layer before it is linear, so the
-factor goes into its weights and only the summand is left. Exact but for rounding.
+factor goes into its weights and only the summand is left. Soft colours go into the last layer's kernel. Exact
+but for rounding.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from bonsaigan.models.fastgan import SoftColour
 
 
 @runtime_checkable
@@ -47,8 +50,12 @@ def shift_of(norm: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def fold(network: nn.Module) -> nn.Module:
-    """A copy of a generator for evaluation, in which each batch norm is a `Shift`; itself unchanged."""
+    """A copy of a generator for evaluation, in which each batch norm is a `Shift` and the last layer an
+    ordinary one; itself unchanged."""
     folded = copy.deepcopy(network).eval()
+    for name, layer in list(folded.named_children()):
+        if isinstance(layer, SoftColour):
+            setattr(folded, name, layer.plain())
     if isinstance(folded, HasNorms):
         for name, before in folded.normed_layers():
             norm = folded.get_submodule(name)

@@ -202,6 +202,7 @@ def _projected_defaults(size: Size) -> Defaults:
             width=256,
             discriminator_width=64,
             told=16,
+            soft_colour=True,
             subpixel=size.width_px * size.height_px > SUBPIXEL_ABOVE,
         ),
         # A discriminator that sees through a trained network is right nearly always: its opponent gets more
