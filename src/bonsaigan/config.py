@@ -175,7 +175,7 @@ class NetworkConfig:
     subpixel: bool = False
     """Whether the generator's last doubling is a sub-pixel convolution (fastgan alone)."""
     soft_colour: bool = False
-    """Whether the generator's colours are a little softer than its lightness (fastgan alone)."""
+    """Whether colours are drawn a little softer than lightness, once trained (fastgan alone)."""
     told: int = 0
     """Numbers of a latent vector, the first ones, that the discriminator is told (projected alone): in
     photographs the places along as many principal components. 0 is without."""

@@ -57,7 +57,7 @@ class FastGanGenerator(nn.Module):
                 cell (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient
                 Sub-Pixel Convolutional Neural Network", CVPR 2016), not by a level, of whose cost it is a
                 fraction.
-            soft_colour: draw lightness sharply and colour softly (`SoftColour`); grey pictures have none.
+            soft_colour: once trained, draw colours softly (`SoftColour`); nothing changes for grey pictures.
         """
         super().__init__()
         self.latent, self.size, self.channels = latent, size, channels
@@ -197,11 +197,11 @@ def doubled(conv: nn.Conv2d) -> nn.ConvTranspose2d:
 
 
 class SoftColour(nn.Module):
-    """The layer that makes a picture, with its lightness as it is and its colours blurred a little.
+    """The layer that makes a picture; when it does not train, colours are blurred a little, lightness is not.
 
-    The colours of photographs hardly change from pixel to pixel. A generator's do, and its opponent lets that
-    pass (benchmarks/LOG.md). Blurring the picture is the same as blurring the kernel, so this is one
-    convolution, of a kernel larger by two.
+    A generator learns how much its colours should change from pixel to pixel, but not where: it draws noise.
+    Blurred in training, it only draws more (benchmarks/LOG.md). Blurring the picture is the same as blurring
+    the kernel, so this is one convolution, of a kernel larger by two.
     """
 
     def __init__(self, layer: nn.Conv2d | nn.ConvTranspose2d):
@@ -212,12 +212,13 @@ class SoftColour(nn.Module):
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
         self.transposed = isinstance(layer, nn.ConvTranspose2d)
-        side, self.stride = layer.kernel_size[0] + 2, layer.stride[0]
-        self.kernel_size, self.padding = (side, side), (side - self.stride) // 2
+        self.kernel_size, self.stride = layer.kernel_size, layer.stride[0]
+        self.padding = (self.kernel_size[0] - self.stride) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         convolve = functional.conv_transpose2d if self.transposed else functional.conv2d
-        return convolve(x, self.softened(), self.bias, stride=self.stride, padding=self.padding)
+        weight, blur = (self.weight, 0) if self.training else (self.softened(), 1)
+        return convolve(x, weight, self.bias, stride=self.stride, padding=self.padding + blur)
 
     def softened(self) -> Tensor:
         """The weight that draws so, of the layer's shape but for a kernel larger by two."""
@@ -233,13 +234,13 @@ class SoftColour(nn.Module):
         return soft.transpose(0, 1) if self.transposed else soft
 
     def plain(self) -> nn.Conv2d | nn.ConvTranspose2d:
-        """An ordinary layer that draws the same."""
+        """An ordinary layer that draws what this one does when it does not train."""
         weight = self.softened().detach()
         out, channels = weight.shape[:2]
         if self.transposed:
             out, channels = channels, out
         kind = nn.ConvTranspose2d if self.transposed else nn.Conv2d
-        layer = kind(channels, out, self.kernel_size, stride=self.stride, padding=self.padding)
+        layer = kind(channels, out, weight.shape[2], stride=self.stride, padding=self.padding + 1)
         layer.weight.data, layer.bias = weight, self.bias
         return layer
 
