@@ -79,7 +79,7 @@ def test_same_latents_same_picture(tmp_path: Path, family: str, size: str, to: s
     )
     generator = generator_of(family, size)
     drawn = generator.images(generator.latents(range(8)))
-    assert drawn.std() > 15  # about as much going on as in a photograph
+    assert drawn.std() > 12  # not plain grey
     written = export(generator, to=to, out=tmp_path / "out" / TARGETS[to].name, half=half)
     assert written.difference_levels <= (2.0 if half else 0.5)
     assert [p.name for p in (tmp_path / "out").iterdir()] == [TARGETS[to].name]
