@@ -131,7 +131,7 @@ def test_the_starter_draws_at_once_and_its_folder_is_left_alone(
     assert "bonsaigan generate starter:bonsai" in report
     assert str(folder) not in report
     exported = (tmp_path / "generator-bonsai/export/safetensors/README.md").read_text(encoding="utf-8")
-    for said in ("Please cite: Li, F.-F.", "CC BY 4.0", "| KID ×1000 | 9.4 |", "By whoever trained it"):
+    for said in ("Please cite: Li, F.-F.", "CC BY 4.0", "| KID ×1000 | 6.6 |", "By whoever trained it"):
         assert said in exported
     assert sorted(folder.iterdir()) == before
     pictures = load("starter:bonsai").images(load("starter:bonsai").latents(range(8)))
