@@ -197,7 +197,7 @@ def doubled(conv: nn.Conv2d) -> nn.ConvTranspose2d:
 
 
 class SoftColour(nn.Module):
-    """The layer that makes a picture; when it does not train, colours are blurred a little, lightness is not.
+    """The layer that makes a picture; when it does not train, chroma is blurred a little, luma is not.
 
     A generator learns how much its colours should change from pixel to pixel, but not where: it draws noise.
     Blurred in training, it only draws more (benchmarks/LOG.md). Blurring the picture is the same as blurring
