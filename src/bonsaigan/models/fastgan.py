@@ -4,7 +4,7 @@ Kept: nearest upsampling, 3x3 convolutions, batch norm, gated linear units, skip
 differs: channels halve with every doubling of the side, down to 32, so that the levels until there cost the
 same; one convolution a level; no noise injection, so that a picture is a function of its latent vector alone;
 no spectral norm in the generator; for large pictures a sub-pixel convolution in place of the last level;
-colour drawn softly, as photographs have it.
+once trained, colour drawn softly.
 """
 
 from __future__ import annotations
