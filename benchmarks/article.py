@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/article"))
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     asked = parser.parse_args()
+    asked.run = runs.named(str(asked.run))
     notes = asked.run.with_suffix(".json")
     found: list[dict[str, object]] = json.loads(notes.read_text()) if notes.exists() else []
     wishes = session.Wishes(

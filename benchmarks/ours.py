@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from rivals import _protocol
 
+from bonsaigan import runs
 from bonsaigan.config import Budget, ComponentsConfig, Size, TrainConfig
 from bonsaigan.data.prepare import to_uint8
 from bonsaigan.device import choose_precision
@@ -91,7 +92,8 @@ def main() -> None:
         seed=asked.seed,
     )
     if values.init:
-        config = dataclasses.replace(config, init=values.init, components=ComponentsConfig())
+        network = runs.read_config(Path(values.init)).network
+        config = dataclasses.replace(config, init=values.init, network=network, components=ComponentsConfig())
     method = Ours(config, pictures, asked)
     networks = {"generator": method.trainer.generator.parameters(), "discriminator": method.trainer.judged}
     about = _protocol.About(

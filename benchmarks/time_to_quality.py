@@ -88,7 +88,8 @@ def main() -> None:
     if asked.plot:
         plot(rows, FIGURES / f"time-to-quality-{name}.svg")
     if asked.grid:
-        generator = bonsaigan.load(asked.keep / kept_as(name, "projected", asked.seeds[0]) / "generator")
+        kept = kept_as(name, called("projected", asked.init), asked.seeds[0])
+        generator = bonsaigan.load(asked.keep / kept / "generator")
         pictures = generator.images(generator.latents(range(SEEDS)))
         grid = Image.fromarray(make_grid(pictures, columns=SEED_COLUMNS))
         grid.save(DOCS / f"{name}-{asked.at[-1] / 60:g}min.webp", quality=85, method=6)
@@ -124,8 +125,7 @@ def contend(
 ) -> list[dict[str, Any]]:
     """Run one contender with one seed and score what it leaves."""
     command = program(contender, asked)
-    if asked.init is not None and contender in OURS:
-        contender = f"{contender} from {asked.init.name}"
+    contender = called(contender, asked.init)
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "pictures.npy"
         out = (asked.keep or Path(temporary)) / kept_as(name, contender, seed)
@@ -235,6 +235,11 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{m['coverage']:9.2f} {m['copies']:11.0f} {m['seeds']:6d}"
         )
     return "\n".join(lines)
+
+
+def called(contender: str, init: Path | None) -> str:
+    """A contender's name, with the run it starts from."""
+    return f"{contender} from {init.name}" if init is not None and contender in OURS else contender
 
 
 def kept_as(name: str, contender: str, seed: int) -> str:

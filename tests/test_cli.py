@@ -83,6 +83,19 @@ def test_doctor_keeps_its_picture_away_from_the_others(tmp_path: Path) -> None:
     assert not (folder / "doctor.png").exists()
 
 
+def test_a_link_in_a_circle_and_a_format_that_is_only_read_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    make_folder(tmp_path / "photos", good=8)
+    for arguments, said in (
+        (("doctor", "circle"), "circle"),
+        (("doctor", "photos", "--out", "sheet.psd"), "cannot write there: no such format"),
+    ):
+        result = run(*arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert said in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
 def test_what_cannot_be_written_is_one_line_too(tmp_path: Path) -> None:
     (tmp_path / "generator-bonsai").touch()  # where the report of the starter goes
     result = run("report", "starter:bonsai", cwd=tmp_path)

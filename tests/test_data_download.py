@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import http.client
 import http.server
 import re
 import threading
@@ -293,6 +295,23 @@ def test_an_address_that_does_not_exist_is_tried_once(server, tmp_path, monkeypa
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(DownloadError, match="offline"):
         fetch(download(server, url="http://nowhere.invalid/x"), tmp_path / "f")
+
+
+def test_a_network_that_fails_is_no_disk_that_fails(server, tmp_path, monkeypatch):
+    """What comes while the answer's headers are waited for reaches us as the system's own error."""
+    server.answers, failures = [whole], [OSError(errno.EHOSTUNREACH, "No route to host")] * 2
+    answer = http.client.HTTPConnection.getresponse
+
+    def lost(connection):
+        if failures:
+            raise failures.pop()
+        return answer(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "getresponse", lost)
+    assert fetch(download(server), tmp_path / "f").read_bytes() == BODY
+    failures += [OSError(errno.EHOSTUNREACH, "No route to host")] * 99
+    with pytest.raises(DownloadError, match=r"download of .* failed: No route to host"):
+        fetch(download(server), tmp_path / "g")
 
 
 def test_a_place_that_cannot_be_written(server, tmp_path):

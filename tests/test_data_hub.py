@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import re
 import sys
 import threading
 import time
@@ -11,7 +13,6 @@ import types
 import pytest
 
 from bonsaigan.data import hub
-from bonsaigan.data.files import printable
 from bonsaigan.data.sources import open_source
 from bonsaigan.errors import DataError, DownloadError, MissingExtraError
 from tests.hostile import encoded, photograph
@@ -94,15 +95,48 @@ def test_two_that_want_it_at_once_fetch_it_once(tmp_path, monkeypatch):
     assert asked == ["a/b"]
 
 
-def test_bytes_that_are_elsewhere_are_read_there(tmp_path, monkeypatch):
-    (tmp_path / "a.png").write_bytes(b"picture")
+@pytest.mark.parametrize("inside", ["", "zip://x/a.png::"])
+def test_bytes_that_are_elsewhere_on_the_hub_are_read_there(tmp_path, monkeypatch, inside):
+    asked = []
     module = types.ModuleType("fsspec")
-    vars(module).update(open=open)
+    vars(module).update(open=lambda path, mode: asked.append(path) or io.BytesIO(b"picture"))
     monkeypatch.setitem(sys.modules, "fsspec", module)
-    row = {"image": {"bytes": None, "path": str(tmp_path / "a.png")}}
-    pretend(monkeypatch, {"train": Rows([row], None)})
+    path = f"{inside}hf://datasets/a/b@0123/a.png"
+    pretend(monkeypatch, {"train": Rows([{"image": {"bytes": None, "path": path}}], None)})
     (file,) = open_source("hf:a/b", cache_dir=tmp_path / "cache").files()
     assert file.read() == b"picture"
+    assert asked == [path]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/ann/private.png",
+        "private.png",
+        "file:///home/ann/private.png",
+        "http://10.0.0.1/camera.jpg",
+        "reference://x::hf://datasets/a/b@0/refs.json",
+        "zip://a.png::/home/ann/private.zip",
+        "hf://datasets/a/b@0/a.zip::file:///home/ann/private.png",
+    ],
+)
+def test_rows_lead_nowhere_but_to_the_hub(tmp_path, monkeypatch, path):
+    module = types.ModuleType("fsspec")
+    vars(module).update(open=lambda *_: pytest.fail("opened"))
+    monkeypatch.setitem(sys.modules, "fsspec", module)
+    pretend(monkeypatch, {"train": Rows([{"image": {"bytes": None, "path": path}}], None)})
+    with pytest.raises(DataError, match="lies elsewhere"):
+        open_source("hf:a/b", cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.zip")) + list(tmp_path.rglob("*.part"))
+
+
+def test_a_folder_of_that_name_is_not_taken_for_it(tmp_path, monkeypatch):
+    asked = pretend(monkeypatch, {"train": rows(9)})
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="a folder a/b is here"):
+        open_source("hf:a/b", cache_dir=tmp_path / "cache")
+    assert asked == []
 
 
 def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
@@ -132,7 +166,8 @@ def test_what_can_go_wrong_is_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")  # the library's own
 def test_the_real_library_on_a_local_folder(tmp_path, monkeypatch):
-    pytest.importorskip("datasets")
+    """Rows as the library itself makes them; those of a folder have their bytes on this machine."""
+    datasets = pytest.importorskip("datasets")
     folder = tmp_path / "someone" / "trees" / "train"
     folder.mkdir(parents=True)
     contents = {encoded(photograph(i, 40, 30), "jpeg") for i in range(9)}
@@ -140,7 +175,10 @@ def test_the_real_library_on_a_local_folder(tmp_path, monkeypatch):
         (folder / f"{index}.jpg").write_bytes(content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    source = open_source("hf:someone/trees", cache_dir=tmp_path / "cache")
-    files = list(source.files())
-    assert {file.read() for file in files} == contents
-    assert all(file.name == printable(file.name) for file in files)
+    opened, info = hub._open_rows(datasets, "someone/trees")
+    with monkeypatch.context() as here:
+        here.setattr(hub, "ON_THE_HUB", re.compile(".*"))
+        assert {data for _, data in hub._pictures(opened, "someone/trees")} == contents
+    with pytest.raises(DataError, match="lies elsewhere"):
+        list(hub._pictures(opened, "someone/trees"))
+    assert hasattr(info, "license")

@@ -108,6 +108,14 @@ def test_a_large_part_can_be_merged() -> None:
     assert "several" in to_text(list(rows.values()), "branching")
 
 
+def test_a_layer_that_is_used_again_after_a_later_one() -> None:
+    twice = nn.ReLU()
+    rows = layer_table(
+        nn.Sequential(nn.Linear(2, 2), twice, nn.Linear(2, 2), twice), torch.zeros(1, 2), merge=["x"]
+    )
+    assert {row.name: row.inputs for row in rows}["1"] == ("0", "2")
+
+
 def test_no_gradient_falls_back_to_the_order_of_calls() -> None:
     layers = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 5))
 

@@ -255,6 +255,12 @@ def test_pixel_distance_is_nothing_for_the_same_picture_and_large_for_another(tr
     assert np.diag(mirrored).all()
 
 
+def test_flat_pictures_are_not_alike(training: np.ndarray) -> None:
+    flat = np.stack([np.full((64, 64, 3), level, np.uint8) for level in (0, 90, 255)])
+    distance, _ = pixel_distances(flat, np.concatenate((training, flat)))
+    assert distance.min() > 0.5
+
+
 def test_pixel_distance_ignores_brightness_and_contrast(training: np.ndarray) -> None:
     darker = (training // 2 + 20).astype(np.uint8)
     assert np.diag(pixel_distances(darker, training)[0]).max() < 0.1

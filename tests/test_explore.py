@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 from bonsaigan import plots, runs
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.errors import ConfigError, DataError, RunError
-from bonsaigan.explore import directions, inversion
+from bonsaigan.explore import directions, film, inversion
 from bonsaigan.explore.directions import NAMES, measures, principal_directions
 from bonsaigan.explore.film import save_film
 from bonsaigan.explore.inversion import as_target
@@ -146,6 +146,19 @@ def test_a_film_of_another_kind_is_refused(tmp_path: Path) -> None:
             save_film(tmp_path / "file" / name, np.zeros((2, 32, 32, 3), np.uint8))
 
 
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_a_film_that_memory_does_not_hold_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
+    monkeypatch.setattr(film, "HELD_MAX_BYTES", 8 * 128 * 128 * (1 if kind == "gif" else 3))
+    before = save_film(tmp_path / f"film.{kind}", frames).read_bytes()
+    with pytest.raises(ConfigError, match=r"128x128 pixels .* make it shorter"):
+        save_film(tmp_path / f"film.{kind}", np.concatenate((frames, frames[:1])))
+    assert (tmp_path / f"film.{kind}").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [f"film.{kind}"]
+
+
 def test_a_film_that_ffmpeg_did_not_finish_leaves_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,12 +184,14 @@ def test_a_time_lapse_begins_with_the_first_grid_and_ends_with_the_last(tmp_path
         cells = np.full((4, 32, 32, 3), step, np.uint8)
         plots.save_grid(tmp_path / runs.SAMPLES_DIR / f"{step:06d}.png", cells, columns=2)
     plots.save_png(tmp_path / runs.SAMPLES_DIR / "summary-000010.png", np.zeros((9, 9, 3), np.uint8))
-    film = timelapse(tmp_path, seconds=2.0, fps=20)
-    frames = np.stack(list(film))
-    assert frames.shape == (40, 66, 66, 3) == (len(film), *frames.shape[1:])
+    lapse = timelapse(tmp_path, seconds=2.0, fps=20)
+    frames = np.stack(list(lapse))
+    assert frames.shape == (40, 66, 66, 3) == (len(lapse), *frames.shape[1:])
     shown = frames[:, 0, 0, 0]
     assert (shown[0], shown[-1]) == (5, 200)
     assert np.all(np.diff(shown.astype(int)) >= 0)
+    few = list(timelapse(tmp_path, seconds=1.0, fps=2))  # fewer frames than grids
+    assert [frame[0, 0, 0] for frame in few] == [5, 200]
     with pytest.raises(RunError, match="no grids"):
         timelapse(tmp_path / "other", seconds=1, fps=10)
 

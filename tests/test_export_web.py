@@ -62,6 +62,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     server.server_close()
 
 
+SEEN = "[...document.getElementById('picture').getContext('2d').getImageData(0, 0, 64, 64).data]"
+
+
 def opened(browser: Browser, url: str, **look: Any) -> tuple[Page, list[str]]:
     complaints: list[str] = []
     page = browser.new_context(**look).new_page()
@@ -182,6 +185,20 @@ def test_it_fits_and_answers_to_hand_and_keyboard(
     press("n", "!document.getElementById('status').textContent.startsWith('Seed 5 ')")
     press("w", "document.getElementById('status').textContent.startsWith('Between seeds')")
     press("w", "document.getElementById('walk').getAttribute('aria-pressed') === 'false'")
+    page.wait_for_function("location.search.includes('to=')")
+    between = page.inner_text("#status").partition(" ·")[0]
+    elsewhere, _ = opened(browser, page.url)  # the address leads back to what is seen
+    assert elsewhere.inner_text("#status").startswith(between)
+    difference = np.subtract(elsewhere.evaluate(SEEN), page.evaluate(SEEN))
+    assert np.abs(difference).max() <= 2
+    elsewhere.context.close()
+    still = page.evaluate(pixels)
+    page.get_by_role("slider").first.focus()
+    page.keyboard.press("End")  # moves what is seen, not the seed before it
+    page.wait_for_function("document.getElementById('status').textContent.includes('moved')")
+    assert page.inner_text("#status").startswith(between)
+    press("r", "!document.getElementById('status').textContent.includes('moved')")
+    assert page.evaluate(pixels) == still
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     assert download.value.suggested_filename.startswith("seed")
@@ -190,6 +207,26 @@ def test_it_fits_and_answers_to_hand_and_keyboard(
     label = page.locator("#wall button").nth(3).get_attribute("aria-label")
     assert label
     page.wait_for_function(f"document.getElementById('status').textContent.startsWith('{label} ')")
+    assert complaints == []
+    page.context.close()
+
+
+@pytest.mark.browser
+def test_a_browser_that_counts_addresses_still_draws(
+    browser: Browser, site: tuple[Path, str], runtime: Path
+) -> None:
+    """Safari and Firefox let a page change its address only so often, and throw."""
+    if not (site[0] / "page").exists():
+        export(generator_of("fastgan", "64"), to="web", out=site[0] / "page", bundle=runtime)
+    page, complaints = opened(browser, f"{site[1]}/page/?seed=5")
+    page.evaluate(
+        "own = history.replaceState; history.replaceState = () => { throw new Error('too often'); }; 0"
+    )
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.getElementById('status').textContent.startsWith('Seed 6')")
+    assert page.url.endswith("?seed=5")
+    page.evaluate("history.replaceState = own; 0")
+    page.wait_for_function("location.search === '?seed=6'")
     assert complaints == []
     page.context.close()
 

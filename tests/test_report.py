@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
@@ -109,7 +110,7 @@ def test_it_says_how_good_whether_it_copies_and_how_to_go_on(run: Path) -> None:
         "24 trained on",
         "network.latent",
         "PyTorch",
-        f"bonsaigan generate {runs.typed(run)}",
+        f"bonsaigan generate {shlex.quote(run.name)}",
     ):
         assert said in page.text, said
     assert page.unbalanced == 0
@@ -169,7 +170,8 @@ def test_an_unfinished_run_says_how_far_it_is(run: Path) -> None:
     add_lines(run, {"kind": "begin", "step": 2, "train_sec": 1.0, "kimg": 0.008})
     page = page_of(run)
     assert "So far 25% of the training is done." in page.text
-    assert f"bonsaigan resume {runs.typed(run)}" in page.text
+    assert f"bonsaigan resume {shlex.quote(run.name)}" in page.text
+    assert str(run.parent) not in page.text
 
 
 def test_the_command_to_train_on_can_be_typed(run: Path) -> None:
@@ -200,6 +202,12 @@ def test_a_path_among_the_settings_keeps_its_folders_to_itself(run: Path) -> Non
     change(run / runs.CONFIG_FILE, lambda values: values["data"].update(archive="/home/ann/private/a.zip"))
     assert "…/a.zip" in page_of(run).text
     assert "/home/ann" not in page_of(run).text
+    for path in ("../acme/photos", "acme/photos/", "C:\\acme\\photos"):
+        change(run / runs.CONFIG_FILE, lambda values, new=path: values["data"].update(source=new))
+        assert "…/photos" in page_of(run).text
+        assert "acme" not in page_of(run).text
+    change(run / runs.CONFIG_FILE, lambda values: values["data"].update(source="hf:me/trees"))
+    assert "hf:me/trees" in page_of(run).text
     for source, shown in (
         ("the folder '/home/ann/private/photos'", "the folder photos"),
         ("the data set me/trees of the Hugging Face hub, kept in /home/ann/.cache", "the data set me/trees"),

@@ -117,6 +117,17 @@ def test_the_time_lapse_goes_by_keyboard_and_by_itself(browser: Browser, report:
     page.context.close()
 
 
+def test_one_moment_is_no_time_lapse(browser: Browser, report: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(report.parent, tmp_path / "run")
+    for grid in sorted((run / runs.SAMPLES_DIR).glob("[0-9]*.png"))[:-1]:
+        grid.unlink()
+    page, complaints, _ = opened(browser, write_report(run))
+    assert page.locator(".frames img.shown").is_visible()
+    assert not page.locator(".controls").is_visible()
+    assert complaints == []
+    page.context.close()
+
+
 def test_without_script_the_last_moment_is_shown(browser: Browser, report: Path) -> None:
     page, complaints, _ = opened(browser, report, java_script_enabled=False)
     assert page.locator(".frames img.shown").get_attribute("alt") == "step 40, 13.3 min"

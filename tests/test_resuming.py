@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -256,3 +257,40 @@ def test_a_damaged_state_never_takes_the_place_of_the_good_one(photos: Path) -> 
     assert trainer.restore(folder) is None
     trainer.save(folder)
     assert weights(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
+@pytest.mark.parametrize("name", [runs.METRICS_FILE, runs.LOCK_FILE])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_strangers_run_leads_to_no_other_file(photos: Path, name: str, kind: str) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    mine, file = Path("mine"), folder / name
+    mine.write_text("mine")
+    file.unlink()
+    file.symlink_to(mine.absolute()) if kind == "link" else os.mkfifo(file)
+    with pytest.raises(RunError):
+        session.resume(folder, budget=Budget(steps=2))
+    assert mine.read_text() == "mine"
+    assert checkpoint.load(folder / runs.CHECKPOINT_DIR)[1].step == 1
+
+
+def test_the_newest_run_may_be_one_that_was_imported(photos: Path) -> None:
+    trained = session.start(session.plan(str(photos), tiny(steps=1)), run="trained")
+    imported = Path("runs/imported")
+    imported.mkdir()
+    for name in (runs.WEIGHTS_FILE, runs.GENERATOR_FILE):
+        (imported / name).write_bytes((trained / name).read_bytes())
+    os.utime(trained / runs.CONFIG_FILE, (1, 1))
+    assert runs.find_run() == imported
+    assert runs.find_run(trained=True) == trained
+    with pytest.raises(RunError, match="did you mean imported"):
+        runs.find_run("importd")
+
+
+def test_two_that_write_one_file_leave_it_whole(tmp_path: Path) -> None:
+    contents = [bytes([n]) * 300_000 for n in range(4)]
+    path = tmp_path / "report.html"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: durable.write_atomically(path, contents[n % 4]), range(80)))
+    assert path.read_bytes() in contents
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -246,7 +246,9 @@ def test_a_training_is_shown_while_it_runs(made: Path, tmp_path: Path) -> None:
     config["budget"]["steps"] = 100
     (folder / runs.CONFIG_FILE).write_text(json.dumps(config))
     said = {"finding": "stalled", "what": "<b>No</b> better.", "advice": "Stop.", "over": False}
+    before = live.status(folder)["signature"]
     add_lines(folder, {"kind": "health", "step": 2, "train_sec": 1.0, "since_step": 2, **said})
+    assert live.status(folder)["signature"] != before
     # Between two looks, which may be minutes apart, nothing but the state is written.
     long_ago = time.time() - 10 * live.FRESH_SEC
     os.utime(folder / runs.METRICS_FILE, (long_ago, long_ago))
@@ -360,6 +362,19 @@ def test_other_sites_and_names_are_kept_out(studio: Studio) -> None:
         assert "access-control-allow-origin" not in headers
     form = studio.ask("/api/twin", method="POST", body=b"x", content_type="text/plain")
     assert form[0] == 415
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_has_nothing_computed(studio: Studio, site: str) -> None:
+    """What browsers add to a request of another site's page: an image, a frame, a link that is followed."""
+    image = {"sec_fetch_site": site, "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}
+    frame = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}
+    link = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    for path in ("/", "/report", "/film.webp?p=1,2", "/timelapse.gif", "/picture/7.png", "/api/directions"):
+        assert studio.ask(path, **image)[0] == studio.ask(path, **frame)[0] == 403, path
+        assert studio.ask(path, **link)[0] == (200 if path in ("/", "/report") else 403), path
+    own = {"sec_fetch_site": "same-origin", "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}
+    assert studio.ask("/picture/7.png", **own)[0] == 200
 
 
 @pytest.mark.parametrize(

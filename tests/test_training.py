@@ -99,6 +99,16 @@ def test_a_process_without_a_gpu_of_its_own_is_told(monkeypatch: pytest.MonkeyPa
         choose_device("cuda")
 
 
+def test_several_processes_take_the_cpu_where_there_is_one_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto").type == "mps"
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(ConfigError, match="--device mps: 2 processes cannot share it"):
+        choose_device("mps")
+
+
 def test_no_memory_left_is_one_line(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = iter(
         (
@@ -279,6 +289,33 @@ def test_a_run_starts_from_the_networks_of_another(photos: Path) -> None:
     folder = session.start(plan, run="second")
     assert not torch.equal(weights(folder)["generator.start.weight"], before["generator.start.weight"])
     assert checkpoint.load(folder / "checkpoint")[1].step == 4
+
+
+def test_what_a_run_starts_from_may_go_once_it_has_begun(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.start(session.plan(str(photos), tiny(width=32)), run="first")
+    plan = session.plan(str(photos), tiny(init="first", width=None))
+    whole = weights(session.start(plan, run="whole"))
+
+    def killed(*_: object) -> None:
+        raise SystemExit(9)
+
+    with monkeypatch.context() as before_the_first_step:
+        before_the_first_step.setattr(Trainer, "step", killed)
+        with pytest.raises(SystemExit):
+            session.start(plan, run="second")
+    shutil.rmtree("runs/first")
+    assert_equal(weights(session.resume("second")), whole)
+
+
+def test_pictures_kept_away_are_none_that_the_first_run_saw(photos: Path) -> None:
+    for run, share in (("all", 0.0), ("most", 0.2)):
+        session.start(session.plan(str(photos), tiny(width=32, steps=1, holdout=share)), run=run)
+    wishes = tiny(width=None, holdout=0.2)
+    with pytest.raises(ConfigError, match=r"--holdout 0\.2: --init '.*all' was trained on 2 of the 2"):
+        session.plan(str(photos), dataclasses.replace(wishes, init="all"))
+    assert session.plan(str(photos), dataclasses.replace(wishes, init="most")).config.init is not None
 
 
 @pytest.mark.parametrize(

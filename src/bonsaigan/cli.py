@@ -153,8 +153,9 @@ def doctor(
         figure = crop_figure(source, diagnosis)
         try:
             figure.save(target)
-        except (OSError, ValueError) as error:  # ValueError: no such format
-            raise ConfigError(f"--out {str(target)!r}: cannot write there: {error}") from None
+        except (OSError, ValueError, KeyError) as error:  # no such format, or one that is only read
+            said = f"no such format: {error}" if isinstance(error, KeyError) else error
+            raise ConfigError(f"--out {str(target)!r}: cannot write there: {said}") from None
         console.print(f"what the crop keeps: {plain(str(target))}", highlight=False)
 
 
@@ -286,9 +287,9 @@ def _beside(data: str, out: Path | None) -> Path:
     """Where `doctor` writes: never among the pictures, of which its own would be one the next time."""
     from bonsaigan.data.files import expanded
 
-    inside = expanded(data).resolve()
+    inside = Path(os.path.realpath(expanded(data)))  # `resolve` fails on a link that leads to itself
     target = Path("doctor.png") if out is None else out
-    if not (inside.is_dir() and target.resolve().is_relative_to(inside)):
+    if not (inside.is_dir() and Path(os.path.realpath(target)).is_relative_to(inside)):
         return target
     if out is not None:
         raise ConfigError(f"--out {str(out)!r}: lies among the pictures of DATA; name another place")
@@ -303,7 +304,7 @@ def _check_same(run: str, data: str, *, dry_run: bool) -> None:
     if dry_run:
         raise ConfigError(f"--dry-run: --run {run!r} is there already, and --resume would go on with it")
     before = runs.read_config(runs.named(run)).data.source
-    if expanded(data).resolve() != expanded(before).resolve():  # `photos` is `photos/`
+    if os.path.realpath(expanded(data)) != os.path.realpath(expanded(before)):  # `photos` is `photos/`
         raise ConfigError(
             f"--resume: --run {run!r} was trained on {before!r}, not on {data!r}; choose another name"
         )

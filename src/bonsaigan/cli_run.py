@@ -49,6 +49,7 @@ def generate(
         typer.Option("--avoid-copies", help="Leave out seeds whose pictures look like training pictures."),
     ] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+    archive: ArchiveOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Draw new pictures. The same seed is always the same picture."""
@@ -71,7 +72,7 @@ def generate(
         from bonsaigan.appraise import original_seeds, read_real
 
         with progress_bar(make_console(), "pictures") as progress:
-            real = read_real(folder, progress=progress)
+            real = read_real(folder, archive=archive, progress=progress)
         seeds, tried = original_seeds(
             generator, real, count=n, seed=seed, truncation=truncation, device=where
         )
@@ -121,7 +122,7 @@ def evaluate(
     from bonsaigan.appraise import appraise, read_real
     from bonsaigan.device import choose_device
 
-    folder = runs.find_run(run)
+    folder = runs.find_run(run, trained=True)
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     console = make_console()
     with progress_bar(console, "pictures") as progress:

@@ -24,9 +24,13 @@ def choose_device(wish: Device) -> torch.device:
     """The device for a wish: `auto` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or not for several processes.
     """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if processes.count() > 1:  # they meet through `gloo`, which knows nothing of MPS
+        if wish == "mps":
+            raise ConfigError(f"--device mps: {processes.count()} processes cannot share it; --device cpu")
+        there["mps"] = False
     if wish == "auto":
         return _own(torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name])))
     if wish not in there:

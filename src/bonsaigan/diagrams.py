@@ -339,11 +339,10 @@ def _colour(layer: nn.Module) -> str:
 def _merge(rows: list[LayerRow], part: str) -> list[LayerRow]:
     """Replace the rows under each module called `part` by one."""
     merged: dict[str, LayerRow] = {}
-    renamed: dict[str, str] = {}
+    starts = {row.name: f".{row.name}".find(f".{part}.") for row in rows}
+    renamed = {name: name[: at + len(part)] if at >= 0 else name for name, at in starts.items()}
     for row in rows:
-        start = f".{row.name}".find(f".{part}.")
-        name = row.name[: start + len(part)] if start >= 0 else row.name
-        renamed[row.name] = name
+        name = renamed[row.name]
         inputs = tuple(dict.fromkeys(n for n in (renamed[i] for i in row.inputs) if n != name))
         before = merged.get(name)
         if before is None:

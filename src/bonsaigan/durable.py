@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from bonsaigan.errors import CheckpointError
 
 PAUSES_SEC = (0.02, 0.1, 0.5, 1.0) if os.name == "nt" else ()
 """Windows does not replace a file that someone reads just now: it is tried again after so long."""
+
+
+def fresh_name(path: Path) -> Path:
+    """A name beside `path` for what will replace it: no other process writes there."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(4)}.writing{path.suffix}")
+
+
+def open_to_add(path: Path, mode: str) -> IO[bytes]:
+    """A file to write on in, made if need be; an OSError where a stranger's folder has a link or a pipe.
+
+    Args:
+        path: where.
+        mode: `ab` or `r+b`.
+    """
+    plain = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags | plain, 0o666))
 
 
 def open_new(path: Path) -> BinaryIO:
@@ -34,7 +51,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         CheckpointError: the disk is full or not writable; the old file is untouched.
     """
-    fresh = path.with_name(f"{path.name}.writing")
+    fresh = fresh_name(path)
     try:
         write_durably(fresh, data)
         _replace(fresh, path)

@@ -43,9 +43,9 @@ def fetch(name: str) -> Path:
     description, weights = FILE_LIMITS_BYTES
     try:
         revision = _look(client, name)
-        # The first by its branch, which the client then knows how to find offline; the second as looked at.
-        path = client.hf_hub_download(name, description)
+        # The weights as looked at; then the other by its branch, which offline leads to both from now on.
         client.hf_hub_download(name, weights, revision=revision)
+        path = client.hf_hub_download(name, description)
     except RunError:
         raise
     except Exception as error:  # the client raises errors of several libraries

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from bonsaigan.durable import open_to_add
 
 
 @contextmanager
@@ -24,8 +28,14 @@ def hold(path: Path, *, wait: bool = True) -> Iterator[bool]:
         BlockingIOError: another process holds it.
         OSError: the file cannot be made.
     """
-    with path.open("ab") as file:
+    with open_to_add(path, "ab") as file:
         yield _lock(file.fileno(), wait=wait)
+
+
+def machine() -> str:
+    """A short word for this machine. On some network file systems locks hold within it alone, so what a lock
+    guards while it is being made carries the word in its name."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def _lock(handle: int, *, wait: bool) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonsaigan.durable import open_new
+from bonsaigan.durable import fresh_name, open_new
 
 
 def make_grid(pictures: np.ndarray, *, columns: int, gap_px: int = 2) -> np.ndarray:
@@ -63,7 +63,7 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".writing")
+    fresh = fresh_name(path)
     try:
         with open_new(fresh) as file:
             Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, format="PNG")

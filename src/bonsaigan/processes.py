@@ -11,6 +11,7 @@ import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -24,6 +25,9 @@ T = TypeVar("T")
 _pass, _passes = 0, 1
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process."""
+PATIENCE = timedelta(hours=12)
+"""So long the others wait for the first process to fetch and prepare the pictures. One that is gone is
+noticed at once: its connections close."""
 
 
 def join() -> None:
@@ -36,7 +40,7 @@ def join() -> None:
         # torchrun keeps its store when it starts the processes again: without a name of their own they may
         # find the addresses of those before. On several machines the count is each machine's own: no name.
         store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=store, rank=number, world_size=processes)
+    dist.init_process_group(backend, store=store, rank=number, world_size=processes, timeout=PATIENCE)
     atexit.register(dist.destroy_process_group)
 
 

@@ -37,8 +37,9 @@ STATE_FILE = "state.json"
 REALS_FILE, SCORES_FILE, CLOSEST_FILE, REPORT_FILE = "reals.png", "metrics.json", "closest.png", "report.html"
 
 
-def find_run(run: str | Path | None = None) -> Path:
-    """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given.
+def find_run(run: str | Path | None = None, *, trained: bool = False) -> Path:
+    """The folder of a run: by path, by its name under `runs/`, or the newest when nothing is given; of those
+    that were `trained` here, if an imported generator will not do.
 
     `hf:OWNER/NAME` is a generator on the Hugging Face hub, fetched into its client's cache; `starter:NAME` is
     one that comes with the package.
@@ -52,11 +53,12 @@ def find_run(run: str | Path | None = None) -> Path:
         return hub.fetch(str(run).removeprefix(HUB_PREFIX))
     if str(run).startswith(STARTER_PREFIX):
         return _starter(str(run).removeprefix(STARTER_PREFIX))
-    known = {p.parent.name: p.parent for p in RUNS_DIR.glob(f"*/{CONFIG_FILE}")}
+    files = [] if trained else [*RUNS_DIR.glob(f"*/{GENERATOR_FILE}")]
+    known = {p.parent.name: p for p in (*files, *RUNS_DIR.glob(f"*/{CONFIG_FILE}"))}
     if run is None or str(run) == "":
         if not known:
             raise RunError(f"no runs under {RUNS_DIR}/ yet; make one with: bonsaigan train DATA")
-        return max(known.values(), key=lambda p: (p / CONFIG_FILE).stat().st_mtime)
+        return max(known.values(), key=lambda p: p.stat().st_mtime).parent
     for path in (Path(run), RUNS_DIR / run):
         try:
             if (path / CONFIG_FILE).is_file() or (path / GENERATOR_FILE).is_file():

@@ -110,8 +110,7 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
             headers["If-Range"] = validator
     try:
         request = urllib.request.Request(download.url, headers=headers)
-        opener = urllib.request.build_opener()  # reads the proxies of the environment as they are now
-        with opener.open(request, timeout=download.timeout_sec) as response:
+        with _opened(request, download.timeout_sec) as response:
             start, total = _span(response, have)
             if (total or 0) > download.limit_bytes:
                 raise _Broken(f"the server offers {total:,} bytes, not what was expected", worth_trying=False)
@@ -126,7 +125,7 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
         offline = isinstance(reason, socket.gaierror)
         said = "the address cannot be found (is this machine offline?)" if offline else _said(reason)
         raise _Broken(said, worth_trying=not offline) from None
-    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except http.client.HTTPException as error:
         raise _Broken(_said(error)) from None
     except ValueError as error:  # an address, in a redirect or a proxy's variable, that is none
         raise _Broken(_said(error), worth_trying=False) from None
@@ -134,6 +133,16 @@ def _one_try(download: Download, part: Path, validator: str, progress: Progress 
         broken.validator = validator
         raise
     return validator
+
+
+def _opened(request: urllib.request.Request, timeout_sec: float) -> http.client.HTTPResponse:
+    opener = urllib.request.build_opener()  # reads the proxies of the environment as they are now
+    try:
+        return opener.open(request, timeout=timeout_sec)
+    except urllib.error.URLError:
+        raise
+    except OSError as error:  # the network's, for nothing of ours is open yet
+        raise _Broken(_said(error)) from None
 
 
 def _span(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:

@@ -105,17 +105,24 @@ def expanded(path: str | Path) -> Path:
 
 
 def find_cache_dir(given: Path | None = None) -> Path:
-    """Where downloads and prepared sets are kept: `given`, `$BONSAIGAN_CACHE`, or the system's own place."""
+    """Where downloads and prepared sets are kept: `given`, `$BONSAIGAN_CACHE`, or the system's own place.
+
+    Raises:
+        DataError: the system has no place for this user.
+    """
     if given is not None:
         return Path(given)
     if chosen := os.environ.get("BONSAIGAN_CACHE"):
         return expanded(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        elif sys.platform == "darwin":
+            base = Path.home() / "Library" / "Caches"
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise DataError("this user has no home folder to keep a cache in; set BONSAIGAN_CACHE") from None
     return base / "bonsaigan"
 
 

@@ -15,9 +15,11 @@ from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, print
 from bonsaigan.data.sources import Source, slug
 from bonsaigan.errors import DataError, DownloadError, MissingExtraError, first_line
 from bonsaigan.hub import OWNER_NAME
-from bonsaigan.locks import hold
+from bonsaigan.locks import hold, machine
 
 HUB_PICTURES_MAX = 100_000
+ON_THE_HUB = re.compile(r"((zip|tar|gzip|bz2|xz|zstd)://[^:]*::)*hf://datasets/[^:]+")
+"""Where a picture of a data set may lie: a file of the hub, or a part of an archive there (`fsspec`)."""
 DISK_TROUBLE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EACCES, errno.EROFS}
 """What an error of our own disk is, among those of the network."""
 
@@ -65,7 +67,12 @@ def _fetch(name: str, path: Path, progress: Progress | None) -> None:
         import datasets
     except ImportError:
         raise MissingExtraError(feature=f"DATA of the form hf:{name}", extra="hub") from None
-    part = path.with_name(path.name + ".part")
+    if Path(name).is_dir():
+        raise DataError(
+            f"hf:{name}: a folder {name} is here, which would be taken for it; pass that folder as DATA, or "
+            "go to another place"
+        )
+    part = path.with_name(f"{path.name}.{machine()}.part")
     try:
         rows, info = _open_rows(datasets, name)
         with zipfile.ZipFile(part, "w") as archive:
@@ -112,11 +119,17 @@ def _pictures(rows: Any, name: str) -> Iterator[tuple[str, bytes]]:
             continue
         suffix = Path(value.get("path") or "").suffix
         suffix = suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else ".img"
-        yield suffix, value.get("bytes") or _read_remote(value["path"])
+        yield suffix, value.get("bytes") or _read_remote(value["path"], name)
 
 
-def _read_remote(path: str) -> bytes:
+def _read_remote(path: str, name: str) -> bytes:
+    """A picture that the rows only point to. A row may point anywhere, but a stranger's data set has no
+    business with files of this machine or of its network: only what lies on the hub is read."""
     import fsspec  # comes with `datasets`
 
+    if not ON_THE_HUB.fullmatch(path):
+        raise DataError(
+            f"hf:{name}: a picture of it lies elsewhere ({printable(path[:200])}); it is not read"
+        )
     with fsspec.open(path, "rb") as file:
         return file.read(FILE_MAX_BYTES)  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]

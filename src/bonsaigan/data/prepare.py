@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,11 +29,13 @@ from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import Source
 from bonsaigan.data.survey import Fingerprint, fingerprint
 from bonsaigan.errors import DataError
-from bonsaigan.locks import hold
+from bonsaigan.locks import hold, machine
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LEFT_SEC = 24 * 3600
+"""A workplace of another machine that is older than this was left behind."""
 VERSION = 1
 """Raised when the same files would become other arrays; older cached sets are then not used."""
 
@@ -182,11 +185,14 @@ def _workplace(folder: Path) -> Iterator[Path]:
     """A folder of our own beside `folder`, removed in any case; and an end to what killed processes left."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob("*.part"):
-        with contextlib.suppress(OSError), hold(_lock_of(left), wait=False) as nobody_works_there:
-            if nobody_works_there:
-                shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            ours = f".{machine()}." in left.name  # else its lock may be one that is not seen from here
+            if ours or time.time() - left.stat().st_mtime > LEFT_SEC:
+                with hold(_lock_of(left), wait=False) as nobody_works_there:
+                    if nobody_works_there:
+                        shutil.rmtree(left, ignore_errors=True)
     with hold(_lock_of(folder)):
-        work = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:12]}.part")
+        work = folder.with_name(f"{folder.name}.{machine()}.{uuid.uuid4().hex[:12]}.part")
         work.mkdir()
         try:
             yield work

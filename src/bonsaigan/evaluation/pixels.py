@@ -32,6 +32,10 @@ ZOOMS = (1 / 1.1, 1.0, 1.1, 1.21)
 FLATNESS = 0.02
 """Standard deviation, of a range of 1, at which a picture counts half as flat: near to no other picture."""
 
+FLAT, UNRELATED = 0.25, 2.0
+"""Two pictures shorter than this once standardised (a standard deviation of 1.7 of 255) show nothing in which
+they could be alike, so they count as unrelated: the squared distance at correlation 0."""
+
 
 def pixel_distances(pictures: Pictures, others: Pictures) -> tuple[Array, NDArray[np.bool_]]:
     """Distance between every two pictures at their best alignment.
@@ -49,8 +53,12 @@ def pixel_distances(pictures: Pictures, others: Pictures) -> tuple[Array, NDArra
     fixed_squared = np.square(fixed).sum(axis=1)[:, None]
     nearest = np.full((len(pictures), len(others)), np.inf, np.float32)
     mirrored = np.zeros(nearest.shape, np.bool_)
+    flat = np.flatnonzero(fixed_squared < FLAT**2)
     for is_mirror, parts in _aligned_parts(reduce(others)):
-        squared = fixed_squared + np.square(parts).sum(axis=1) - 2 * (fixed @ parts.T)
+        parts_squared = np.square(parts).sum(axis=1)
+        squared = fixed_squared + parts_squared - 2 * (fixed @ parts.T)
+        if len(flat):
+            squared[np.ix_(flat, np.flatnonzero(parts_squared < FLAT**2))] = UNRELATED
         nearer = squared < nearest
         mirrored[nearer] = is_mirror
         np.minimum(nearest, squared, out=nearest)

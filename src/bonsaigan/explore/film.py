@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bonsaigan.data.prepare import to_rgb
+from bonsaigan.durable import fresh_name
 from bonsaigan.errors import ConfigError
 
 FPS = 24.0
@@ -18,6 +19,8 @@ GIF_FPS_MAX = 50
 FORMATS = (".mp4", ".gif", ".webp")
 SHORTEST_PX = {".mp4": 256, ".gif": 128, ".webp": 128}
 """Smaller films are enlarged by a whole number until the shorter side has so many pixels."""
+HELD_MAX_BYTES = 1 << 30
+"""So much of a .gif or .webp film may wait in memory: both are written when all frames are there."""
 
 
 def check_film(path: Path, *, fps: float) -> None:
@@ -46,15 +49,15 @@ def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> 
         The path.
 
     Raises:
-        ConfigError: another ending, another rate, or the file cannot be written.
+        ConfigError: another ending, another rate, a .gif or .webp film too large to hold in memory, or the
+            file cannot be written.
     """
     check_film(path, fps=fps)
     kind = path.suffix.lower()
     shown = (_enlarged(to_rgb(frame[None])[0], SHORTEST_PX[kind]) for frame in frames)
-    fresh = path.with_name(f".{path.stem}.writing{kind}")
+    fresh = fresh_name(path.with_suffix(kind))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.unlink(missing_ok=True)  # a link there may lead anywhere
         if kind == ".mp4":
             _write_mp4(fresh, shown, fps)
         else:
@@ -71,9 +74,22 @@ def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> 
 def _write_animation(path: Path, frames: Iterator[np.ndarray], duration_msec: float) -> None:
     from PIL import Image
 
-    pictures = (Image.fromarray(frame) for frame in frames)
+    pictures = (Image.fromarray(frame) for frame in _bounded(frames, path.suffix))
     first = next(pictures)
     first.save(path, save_all=True, append_images=pictures, duration=duration_msec, loop=0, quality=80)
+
+
+def _bounded(frames: Iterator[np.ndarray], kind: str) -> Iterator[np.ndarray]:
+    held_bytes = 0
+    for frame in frames:
+        held_bytes += frame.nbytes // 3 if kind == ".gif" else frame.nbytes  # a .gif has one byte a pixel
+        if held_bytes > HELD_MAX_BYTES:
+            raise ConfigError(
+                f"--out: so many frames of {frame.shape[1]}x{frame.shape[0]} pixels take more than "
+                f"{HELD_MAX_BYTES >> 20} MiB of memory as a {kind} film; make it shorter (--seconds, --fps), "
+                "or an .mp4"
+            )
+        yield frame
 
 
 def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> None:

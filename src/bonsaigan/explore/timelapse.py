@@ -27,7 +27,10 @@ class Timelapse:
         return self.count
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        places = [n * len(self.grids) / self.count for n in range(self.count)]
+        if self.count < len(self.grids):  # some of them, the first and the last included
+            places = np.linspace(0, len(self.grids) - 1, self.count).round().tolist()
+        else:
+            places = [n * len(self.grids) / self.count for n in range(self.count)]
         fade = min(0.5, FADE_FRAMES * len(self.grids) / self.count)
         now, pair = -1, (Image.new("RGB", (1, 1)),) * 2
         for place in places:
@@ -44,7 +47,8 @@ def timelapse(folder: Path, *, seconds: float, fps: float) -> Timelapse:
 
     Args:
         folder: the run.
-        seconds: length of the film; every grid is shown equally long.
+        seconds: length of the film; every grid is shown equally long, or some are left out evenly where
+            there are more than frames.
         fps: frames a second.
 
     Raises:

@@ -119,10 +119,11 @@ class SpectralConv2d(nn.Conv2d):
             self._iterate()
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and self.weight.requires_grad:
-            self._iterate()
-        # The vectors are constants of the gradient, and the next step may change them in place.
-        norm = self.left.clone() @ self._matrix(self.weight) @ self.right.clone()
+        with torch.autocast(input.device.type, enabled=False):  # statistics are float32
+            if self.training and self.weight.requires_grad:
+                self._iterate()
+            # The vectors are constants of the gradient, and the next step may change them in place.
+            norm = self.left.clone() @ self._matrix(self.weight) @ self.right.clone()
         bias = None if self.bias is None else self.bias * norm
         return functional.conv2d(input, self.weight, bias, self.stride, self.padding) / norm
 

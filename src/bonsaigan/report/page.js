@@ -42,6 +42,6 @@
     root.classList.add("moving");
     show(Number(slider.value));
   });
-  lapse.querySelector(".controls").hidden = false;
+  lapse.querySelector(".controls").hidden = last === 0;
   show(last);
 })();

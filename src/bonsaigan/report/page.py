@@ -22,7 +22,7 @@ from bonsaigan.report.figures import (
     time_lapse,
     trained_grid,
 )
-from bonsaigan.report.tables import commands, made_with, remarks, score_table, settings
+from bonsaigan.report.tables import commands, made_with, remarks, score_table, settings, typed
 from bonsaigan.report.words import count, distance, number, plus_minus, share, span, span_of
 
 TEMPLATE, TRAINING_TEMPLATE, STYLE, SCRIPT = "page.html.j2", "training.html.j2", "page.css", "page.js"
@@ -91,7 +91,7 @@ def contents(facts: Facts) -> dict[str, Any]:
         "settings": settings(facts),
         "made_with": made_with(facts),
         "commands": commands(facts),
-        "run": runs.typed(facts.folder),
+        "run": typed(facts),
         "trained_here": bool(facts.config),
         "written": time.strftime("%Y-%m-%d %H:%M"),
     }

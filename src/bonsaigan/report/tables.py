@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath, PureWindowsPath
+import shlex
+from pathlib import PureWindowsPath
 from typing import Any
 
 from bonsaigan import runs
+from bonsaigan.data.sources import PUBLIC
 from bonsaigan.report import facts as read
 from bonsaigan.report.facts import Facts
 from bonsaigan.report.words import EXPLAINED, LABELS, count, measure, plus_minus
 
+PATHS = ("data.source", "data.archive", "init")
+"""Settings that may be paths."""
 VERSION_NAMES = {"bonsaigan": "bonsaigan", "python": "Python", "torch": "PyTorch", "system": "system"}
 
 
@@ -74,9 +78,16 @@ def remarks(facts: Facts) -> list[dict[str, str]]:
     ]
 
 
+def typed(facts: Facts) -> str:
+    """What to type for RUN; of a path only its end, for who is in the folder above."""
+    run = runs.typed(facts.folder)
+    named = run in (shlex.quote(facts.folder.name), f"{runs.STARTER_PREFIX}{facts.folder.name}")
+    return read.clean(run if named or runs.HUB_PREFIX in run else shlex.quote(facts.folder.name))
+
+
 def commands(facts: Facts) -> list[tuple[str, str]]:
     """What to do next, and what to type for it."""
-    run = read.clean(runs.typed(facts.folder))
+    run = typed(facts)
     found = [("Draw 64 new pictures", f"bonsaigan generate {run}")]
     if facts.config:
         minutes = read.number(facts.config, "budget", "minutes")
@@ -110,6 +121,8 @@ def _flat(values: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
         name = prefix + read.clean(key)
         if isinstance(value, dict) and len(name) < 100:
             found += _flat(value, f"{name}.")
+        elif name in PATHS and isinstance(value, str):
+            found.append((name, read.clean(_end_of_path(value))))
         else:
             found.append((name, _setting(value)))
     return found
@@ -122,14 +135,11 @@ def _setting(value: Any) -> str:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, str):
-        return read.clean(_end_of_path(value))
     return read.clean(str(value))
 
 
 def _end_of_path(value: str) -> str:
-    for kind in (PurePosixPath, PureWindowsPath):
-        path = kind(value)
-        if path.is_absolute() and path.name:
-            return f"…/{path.name}"
-    return value
+    if value.startswith(PUBLIC):
+        return value
+    end = PureWindowsPath(value).name  # which takes either slash for one
+    return f"…/{end}" if end and end != value else value

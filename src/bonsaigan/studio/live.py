@@ -22,17 +22,18 @@ def status(folder: Path) -> dict[str, Any]:
     facts = read_facts(folder)
     share = facts.done_share
     fresh = time.time() - _written(folder) < FRESH_SEC
-    last = facts.last
+    last, open_findings = facts.last, [f for f in facts.findings if not f.over]
+    told = (last.step if last else 0, len(facts.moments), len(facts.findings), len(open_findings))
     return {
         "live": bool(facts.config) and fresh and share is not None and share < 0.999,
         "share": share,
         "said": f"step {count(last.step)}, {span(last.train_sec)} of training" if last is not None else "",
-        "findings": [f"{f.name}: {f.what} {f.advice}" for f in facts.findings if not f.over],
+        "findings": [f"{f.name}: {f.what} {f.advice}" for f in open_findings],
         "samples": [
             {"step": step, "said": _moment(facts, step), "stamp": _changed(path)}
             for step, path in sample_grids(_samples(folder))
         ],
-        "signature": f"{last.step if last is not None else 0}-{len(facts.evaluations)}",
+        "signature": "-".join(map(str, told)),
     }
 
 

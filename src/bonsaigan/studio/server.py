@@ -264,7 +264,8 @@ class Routes:
 
 
 class Shielded:
-    """Refuses names that are not this machine's, and adds the headers that keep the page to itself."""
+    """Refuses names that are not this machine's and what other sites' pages ask, and adds the headers that
+    keep the page to itself."""
 
     def __init__(self, app: Callable[..., Any], *, names: Sequence[str]):
         self.app = app
@@ -295,11 +296,25 @@ class Shielded:
 
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif self.knows(Headers(scope=scope).get("host", "")):
-            await self.app(scope, receive, sending)
-        else:
+        elif not self.knows(Headers(scope=scope).get("host", "")):
             refusal = PlainTextResponse("This name is not the studio's: use its address.\n", status_code=400)
             await refusal(scope, receive, sending)
+        elif _asked_elsewhere(scope):
+            refusal = PlainTextResponse("Another site's page may not ask.\n", status_code=403)
+            await refusal(scope, receive, sending)
+        else:
+            await self.app(scope, receive, sending)
+
+
+def _asked_elsewhere(scope: Any) -> bool:
+    """Whether another site's page asks: it could not read the answer, but would have it computed.
+
+    Browsers say so (Fetch Metadata). A link there may lead here.
+    """
+    headers = Headers(scope=scope)
+    followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    other = headers.get("sec-fetch-site", "none") in ("cross-site", "same-site")
+    return other and not (followed and scope["path"] in ("/", "/report"))
 
 
 def _file(path: Path, kind: str) -> Callable[[Request], Response]:

@@ -21,11 +21,21 @@ export function address(changes = {}) {
   return `${location.pathname}#${parts.join("&")}`;
 }
 
+let later = 0;
+function write(how) {
+  clearTimeout(later);
+  try {
+    history[how](null, "", address());
+  } catch { // Safari refuses more than 100 changes in 30 seconds, Firefox more than 200 in 10
+    later = setTimeout(write, 1000, "replaceState");
+  }
+}
+
 export function set(changes, { replace = false } = {}) {
   const before = { ...state };
   for (const [key, value] of Object.entries(changes)) state[key] = String(value);
   if (Object.keys(changes).every((key) => before[key] === state[key])) return;
-  history[replace ? "replaceState" : "pushState"](null, "", address());
+  write(replace ? "replaceState" : "pushState");
   tell(before);
 }
 

@@ -59,6 +59,8 @@ def fit(
         begin_sec = time.monotonic() - started
         trainer.progress.begin_sec += begin_sec
         trainer.progress.train_sec += begin_sec
+        if leads and not exists and config.init is not None:
+            trainer.save(folder)  # from here on the other run may change, or go
         while True:
             progress = trainer.progress
             over = progress.done_share(config.budget) >= 1.0 or monitor.out_of_patience(progress)

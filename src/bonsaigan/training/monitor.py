@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray, spread_out
+from bonsaigan.durable import open_to_add
 from bonsaigan.errors import NotFiniteError, RunError
 from bonsaigan.generator import GeneratorSpec, read_spec, save_generator, seed_latents
 from bonsaigan.plots import save_grid
@@ -313,8 +314,8 @@ class Monitor:
             "train_sec": round(progress.train_sec, 3),
             **{k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()},
         }
-        with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with open_to_add(self.folder / METRICS_FILE, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
         return line
 
 
@@ -388,7 +389,7 @@ def _sentence(error: Exception) -> str:
 def _end_half_line(path: Path) -> None:
     # A process that was killed while writing would spoil the next line as well.
     if path.exists() and path.stat().st_size:
-        with path.open("r+b") as file:
+        with open_to_add(path, "r+b") as file:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 file.write(b"\n")

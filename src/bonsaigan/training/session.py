@@ -172,7 +172,7 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
         patience=wishes.patience,
     )
     if init is not None:
-        _check_init(config, init)
+        _check_init(config, init, prepared)
     # As it will be read again: numbers may be of any kind in Python, and what no file can hold is told now.
     config = TrainConfig.from_json(config.to_json())
     recipe.own_batches(config)
@@ -244,7 +244,7 @@ def resume(
     """
     processes.join()
     leads = processes.is_first()
-    folder = runs.find_run(run) if leads else None
+    folder = runs.find_run(run, trained=True) if leads else None
     folder, config = processes.from_first((folder, runs.read_config(folder) if folder is not None else None))
     assert folder is not None
     assert config is not None
@@ -272,8 +272,16 @@ def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | 
     return prepared
 
 
-def _check_init(config: TrainConfig, init: Path) -> None:
+def _check_init(config: TrainConfig, init: Path, prepared: PreparedSet) -> None:
     other = runs.read_config(init)
+    held = {file["sha256"] for file in prepared.manifest["files"] if file["holdout"]}
+    if held and (init / runs.DATA_FILE).is_file():
+        seen = {file["sha256"] for file in _listed(init) if not file["holdout"]} & held
+        if seen:
+            raise ConfigError(
+                f"--holdout {config.data.holdout:g}: --init {str(init)!r} was trained on {len(seen)} of the "
+                f"{len(held)} pictures to be kept away; leave one of the two out"
+            )
     for what, own, theirs in (
         ("recipe", config.recipe, other.recipe),
         ("size", config.data.size, other.data.size),
@@ -364,17 +372,22 @@ def data_of(folder: Path, config: TrainConfig, *, archive: str | None = None) ->
     return dataclasses.replace(data, source=source, archive=archive)
 
 
+def _listed(folder: Path) -> list[dict[str, str | bool]]:
+    """The pictures of a run, each with its `sha256` and whether it was kept away (`holdout`)."""
+    listed = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
+    try:
+        return [{"sha256": str(f["sha256"]), "holdout": bool(f.get("holdout"))} for f in listed["files"]]
+    except (KeyError, TypeError, AttributeError):
+        raise RunError(f"{folder / runs.DATA_FILE}: damaged; its pictures cannot be compared") from None
+
+
 def as_it_began(folder: Path, prepared: PreparedSet) -> PreparedSet:
     """A run's pictures in the order they had when it began: files may have other names by now.
 
     Raises:
         RunError: by content, some are new or some are gone; or the run's list of them is damaged.
     """
-    listed = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
-    try:
-        before = [str(file["sha256"]) for file in listed["files"]]
-    except (KeyError, TypeError):
-        raise RunError(f"{folder / runs.DATA_FILE}: damaged; its pictures cannot be compared") from None
+    before = [str(file["sha256"]) for file in _listed(folder)]
     now = {str(file["sha256"]): place for place, file in enumerate(prepared.manifest["files"])}
     new, gone = len(now.keys() - set(before)), len(set(before) - now.keys())
     if new or gone or len(before) != len(now):

@@ -1,8 +1,8 @@
 """A step of training. It stands apart below, ruled off, to be read as the papers' algorithm.
 
 Randomness of step n is a pure function of (seed, n), so that a run that was stopped and resumed ends with
-the same weights, bit for bit, as one that was not. Processes that torchrun started share each step's batch
-(see `processes.py`).
+the same weights as one that was not, on a CPU bit for bit. Processes that torchrun started share each step's
+batch (see `processes.py`).
 """
 
 from __future__ import annotations

@@ -57,11 +57,16 @@ function shifted(z) {
   return moved.map((value) => value * scale);
 }
 
+// The latent vector that is shown, but for the sliders: a seed's, or one on the way to another seed's.
+function here() {
+  const from = latentOf(state.seed, facts.latent);
+  return state.between ? slerp(from, latentOf(state.between.target, facts.latent), state.between.share) : from;
+}
+
 let busy = false, wanted = null;
 // Only the newest wish counts: a slider moves faster than pictures are drawn.
-async function present(z, between = null) {
-  wanted = z;
-  state.between = between;
+async function present() {
+  wanted = here();
   if (busy) return;
   busy = true;
   try {
@@ -88,15 +93,23 @@ function describe() {
 
 function choose(seed) {
   state.seed = ((seed % SEEDS) + SEEDS) % SEEDS;
+  state.between = null;
   element("seed").value = state.seed;
   remember();
-  return present(latentOf(state.seed, facts.latent));
+  return present();
 }
 
+let later = 0;
 function remember() {
   const query = new URLSearchParams({ seed: state.seed });
+  if (state.between) query.set("to", [state.between.target, state.between.share.toFixed(4)]);
   if (state.shifts.some(Boolean)) query.set("shift", state.shifts.join(","));
-  history.replaceState(null, "", `?${query}`);
+  clearTimeout(later);
+  try {
+    history.replaceState(null, "", `?${query}`);
+  } catch { // Safari refuses more than 100 changes in 30 seconds, Firefox more than 200 in 10
+    later = setTimeout(remember, 1000);
+  }
 }
 
 const randomSeed = () => Math.floor(Math.random() * 1e6);
@@ -107,12 +120,13 @@ async function walk() {
   element("walk").setAttribute("aria-pressed", state.walking);
   const mine = (state.round = (state.round ?? 0) + 1);
   const going = () => state.walking && state.round === mine;
+  if (!state.walking) remember();
   while (going()) {
-    const target = randomSeed();
-    const [a, b] = [state.seed, target].map((seed) => latentOf(seed, facts.latent));
-    for (let step = 1; step <= WALK_STEPS && going(); step++) {
+    const { target, share } = state.between ?? { target: randomSeed(), share: 0 };
+    for (let step = Math.round(share * WALK_STEPS) + 1; step <= WALK_STEPS && going(); step++) {
       const began = performance.now();
-      await present(slerp(a, b, step / WALK_STEPS), { target, share: step / WALK_STEPS });
+      state.between = { target, share: step / WALK_STEPS };
+      await present();
       const left = FRAME_MS - (performance.now() - began);
       await new Promise((done) => setTimeout(done, Math.max(0, left)));
     }
@@ -190,7 +204,7 @@ function build() {
       state.shifts[k] = Number(slider.value);
       showShifts();
       remember();
-      if (!state.walking) present(latentOf(state.seed, facts.latent));
+      if (!state.walking) present();
     };
     element("sliders").append(make("label", {}, make("span", { textContent: name }), slider, make("output")));
   });
@@ -204,7 +218,7 @@ const actions = {
   walk,
   download,
   others: fillWall,
-  reset: () => { clearShifts(); remember(); if (!state.walking) present(latentOf(state.seed, facts.latent)); },
+  reset: () => { clearShifts(); remember(); if (!state.walking) present(); },
 };
 const keys = {
   n: actions.fresh, w: walk, d: download, o: fillWall, r: actions.reset,
@@ -245,15 +259,18 @@ function recall() {
     state.shifts[k] = Math.min(4, Math.max(-4, Number(text) || 0));
   });
   showShifts();
+  const isSeed = (number) => Number.isInteger(number) && number >= 0 && number < SEEDS;
   const seed = Number(query.get("seed") ?? randomSeed());
-  return Number.isInteger(seed) && seed >= 0 && seed < SEEDS ? seed : 0;
+  const [target, share] = (query.get("to") ?? "").split(",").map(Number);
+  return { seed: isSeed(seed) ? seed : 0, between: isSeed(target) && share > 0 && share <= 1 ? { target, share } : null };
 }
 
 build();
-const seed = recall();
+const { seed, between } = recall();
 try {
   await ask({ load: { ...facts, directions: undefined, check: undefined } });
   await choose(seed);
+  if (between) await present(state.between = between), remember();
   listen();
   document.body.dataset.ready = "";
   await fillWall();
