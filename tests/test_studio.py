@@ -367,14 +367,14 @@ def test_other_sites_and_names_are_kept_out(studio: Studio) -> None:
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_another_site_has_nothing_computed(studio: Studio, site: str) -> None:
     """What browsers add to a request of another site's page: an image, a frame, a link that is followed."""
-    image = {"sec_fetch_site": site, "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}
-    frame = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"}
-    link = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+
+    def asked(path: str, mode: str, dest: str, *, site: str = site) -> int:
+        return studio.ask(path, sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest)[0]
+
     for path in ("/", "/report", "/film.webp?p=1,2", "/timelapse.gif", "/picture/7.png", "/api/directions"):
-        assert studio.ask(path, **image)[0] == studio.ask(path, **frame)[0] == 403, path
-        assert studio.ask(path, **link)[0] == (200 if path in ("/", "/report") else 403), path
-    own = {"sec_fetch_site": "same-origin", "sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"}
-    assert studio.ask("/picture/7.png", **own)[0] == 200
+        assert asked(path, "no-cors", "image") == asked(path, "navigate", "iframe") == 403, path
+        assert asked(path, "navigate", "document") == (200 if path in ("/", "/report") else 403), path
+    assert asked("/picture/7.png", "no-cors", "image", site="same-origin") == 200
 
 
 @pytest.mark.parametrize(
