@@ -11,10 +11,9 @@ and everything is scored against it as well.
 
 Results are added to results/time_to_quality-DATA.json, where those of the same contender, seed and moments
 are replaced, so that a comparison may be made in parts. `--plot` draws what is there, and `--figure SECONDS`
-sets the pictures of that moment side by side, if `--keep` kept them; `--grid` draws seeds 0 to 63 by
-`projected` as it was at the last moment. `--init RUN` lets our recipes start from the networks of that run,
-and names them so. Ctrl-Z, sent to a contender's process, pauses it between two steps, and the pause is not
-counted.
+sets the pictures of that moment side by side, if `--keep` kept them; `--grid SECONDS` is of the first 64 by
+`projected` alone. `--init RUN` lets our recipes start from the networks of that run, and names them so.
+Ctrl-Z, sent to a contender's process, pauses it between two steps, and the pause is not counted.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ import _result
 import numpy as np
 from PIL import Image
 
-import bonsaigan
 from bonsaigan.data.sources import slug
 from bonsaigan.evaluation import scores
 from bonsaigan.evaluation.copies import CopyDetector
@@ -56,7 +54,7 @@ RIVALS = {
 """Environment → contender → program."""
 SAMPLES = 500
 GRID, GRID_COLUMNS = 20, 4
-SEEDS, SEED_COLUMNS = 64, 8
+LARGE_GRID, LARGE_GRID_COLUMNS = 64, 8
 
 
 def main() -> None:
@@ -89,10 +87,9 @@ def main() -> None:
         plot(rows, FIGURES / f"time-to-quality-{name}.svg")
     if asked.grid:
         kept = kept_as(name, called("projected", asked.init), asked.seeds[0])
-        generator = bonsaigan.load(asked.keep / kept / "generator")
-        pictures = generator.images(generator.latents(range(SEEDS)))
-        grid = Image.fromarray(make_grid(pictures, columns=SEED_COLUMNS))
-        grid.save(DOCS / f"{name}-{asked.at[-1] / 60:g}min.webp", quality=85, method=6)
+        pictures = np.load(asked.keep / kept / f"at-{asked.grid}.npy")[:LARGE_GRID]
+        grid = Image.fromarray(make_grid(pictures, columns=LARGE_GRID_COLUMNS))
+        grid.save(DOCS / f"{name}-{asked.grid / 60:g}min.webp", quality=85, method=6)
     if asked.figure:
         side_by_side(rows, asked.keep, name, at=asked.figure, path=FIGURES / f"{name}-{asked.figure}s.webp")
 
@@ -115,7 +112,7 @@ def arguments() -> argparse.ArgumentParser:
         parser.add_argument(f"--{environment}", help="the Python of that environment, see rivals/README.md")
     parser.add_argument("--keep", type=Path, help="keep pictures, and our generators, in this folder")
     parser.add_argument("--plot", action="store_true", help="draw KID against minutes")
-    parser.add_argument("--grid", action="store_true", help="draw the seeds of a kept `projected`")
+    parser.add_argument("--grid", type=int, metavar="SECONDS", help="a grid of what `projected` drew then")
     parser.add_argument("--figure", type=int, metavar="SECONDS", help="set kept pictures side by side")
     return parser
 
