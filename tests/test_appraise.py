@@ -29,7 +29,15 @@ from bonsaigan.training.session import Trained, Wishes
 
 COUNT = 12
 TINY = Wishes(
-    size="32", steps=1, batch=4, width=64, precision="fp32", evaluate=False, device="cpu", holdout=0.4
+    recipe="dcgan",
+    size="32",
+    steps=1,
+    batch=4,
+    width=64,
+    precision="fp32",
+    evaluate=False,
+    device="cpu",
+    holdout=0.4,
 )
 
 
@@ -246,7 +254,7 @@ def test_training_from_python_ends_with_a_report(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("BONSAIGAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(concluding, "COUNT", COUNT)
     monkeypatch.setattr(shared, "EVALUATE_COUNT", COUNT)
-    wishes = {"size": "32", "steps": 1, "batch": 4, "width": 64, "precision": "fp32"}
+    wishes = {"recipe": "dcgan", "size": "32", "steps": 1, "batch": 4, "width": 64, "precision": "fp32"}
     folder = bonsaigan.train("demo:bonsai:16", **wishes)
     for name in (runs.SCORES_FILE, runs.CLOSEST_FILE, runs.REPORT_FILE):
         assert (folder / name).exists()

@@ -15,13 +15,9 @@ from typer.testing import CliRunner
 from bonsaigan import cli
 from bonsaigan.training import session
 from tests.hostile import make_folder
+from tests.typing_in import run
 
 ROOT = Path(__file__).parents[1]
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bonsaigan", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=240)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +102,8 @@ def test_what_cannot_be_written_is_one_line_too(tmp_path: Path) -> None:
 def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
     kinds = make_folder(tmp_path / "photos", good=100)
     assert len(kinds) == 30
-    result = run("train", "photos", "--steps", "1", "--no-evaluate", "--run", "r", cwd=tmp_path)
+    quick = ("--recipe", "dcgan", "--width", "32", "--steps", "1", "--no-evaluate")
+    result = run("train", "photos", *quick, "--run", "r", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     examined = run("doctor", "photos", cwd=tmp_path)
     assert examined.returncode == 0, examined.stderr
@@ -122,13 +119,23 @@ def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_from_drawn_pictures_to_new_ones(tmp_path: Path) -> None:
-    quick = ("--size", "32", "--steps", "2", "--no-evaluate")
-    assert run("train", "demo:bonsai:16", *quick, cwd=tmp_path).returncode == 0
+    """Each command in a process of its own, as users have it."""
+
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bonsaigan", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+
+    made = start("train", "demo:bonsai:16", "--size", "32", "--width", "64", "--steps", "2", "--no-evaluate")
+    assert made.returncode == 0, made.stderr
     for extra, count in (([], 65), (["--grid"], 1)):
-        result = run("generate", "-n", "65", *extra, "--out", f"out{count}", cwd=tmp_path)
+        result = start("generate", "-n", "65", *extra, "--out", f"out{count}")
         assert result.returncode == 0, result.stderr
         assert len(list((tmp_path / f"out{count}").glob("*.png"))) == count
     assert (tmp_path / "out65" / "seed000064.png").exists()
+    refused = start("train", "nowhere")
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert refused.stderr.startswith("bonsaigan: DATA 'nowhere': no such folder or archive")
 
 
 def test_a_dry_run_tells_the_time_and_writes_no_run(tmp_path: Path) -> None:

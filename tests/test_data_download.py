@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import http.server
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def download(server: Server, **changes: Any) -> Download:
         "md5": MD5,
         "limit_bytes": 10 * len(BODY),
         "otherwise": "Pass --archive FILE",
-        "timeout_sec": 0.25,
+        "timeout_sec": 5.0,
         "tries": 3,
         "backoff_sec": 0.01,
     }
@@ -175,14 +176,14 @@ def test_more_there_than_there_is(server, tmp_path):
 
 def test_a_stall_is_noticed_and_tried_again(server, tmp_path):
     server.answers = [stalled, ranged]
-    assert fetch(download(server), tmp_path / "f").read_bytes() == BODY
+    assert fetch(download(server, timeout_sec=0.25), tmp_path / "f").read_bytes() == BODY
     assert server.ranges == [None, "bytes=1000-"]
 
 
 def test_a_lasting_stall_keeps_what_came(server, tmp_path):
     server.answers = [stalled]
     with pytest.raises(DownloadError, match=r"stopped answering.*are kept") as caught:
-        fetch(download(server, tries=2), tmp_path / "f")
+        fetch(download(server, tries=2, timeout_sec=0.25), tmp_path / "f")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "f.part").stat().st_size == 1000
     assert not (tmp_path / "f").exists()
@@ -293,6 +294,11 @@ def test_an_address_that_does_not_exist_is_tried_once(server, tmp_path, monkeypa
     monkeypatch.setattr("bonsaigan.data.download.time.sleep", lambda seconds: pytest.fail("tried again"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(DownloadError, match="offline"):
         fetch(download(server, url="http://nowhere.invalid/x"), tmp_path / "f")
 

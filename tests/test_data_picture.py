@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from bonsaigan.config import Size
 from bonsaigan.data.picture import Examined, decode, examine
@@ -176,12 +176,9 @@ def test_left_out_with_reasons():
         assert found.picture is None
 
 
-def test_a_declared_giant_costs_nothing():
-    tracemalloc.start()
-    look(png(30_000, 30_000))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1 << 20
+def test_a_declared_giant_costs_nothing(monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("its pixels are asked for"))
+    assert kinds(png(30_000, 30_000)) == ["gigantic"]
 
 
 SEEDS = {form: encoded(photograph(5, 40, 30), form) for form in ("jpeg", "png", "gif", "bmp", "tiff", "webp")}
@@ -339,14 +336,13 @@ def test_a_tiff_whose_directories_go_round_in_circles():
     assert pixels(look(bytes(data))).shape == (64, 64, 3)
 
 
-@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP", b"eXIf"])
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
 def test_a_bomb_in_the_metadata_costs_little(kind):
     whole = encoded(photograph(1), "png")
     bomb = zlib.compress(bytes(200 << 20), 9)
-    body = bomb if kind == b"eXIf" else b"name\0\0" + bomb
     tracemalloc.start()
     try:
-        look(whole[:33] + png_chunk(kind, body) + whole[33:])
+        look(whole[:33] + png_chunk(kind, b"name\0\0" + bomb) + whole[33:])
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
         tracemalloc.stop()

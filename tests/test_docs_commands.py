@@ -70,7 +70,7 @@ def test_the_commands_of_a_page_work(page: str, tmp_path: Path, monkeypatch: pyt
             archive.write(path)
     told = commands(page)
     if not any("--run mine" in command for command in told):
-        session.start(session.plan("photos", tiny(width=32, steps=2)), run="mine")
+        session.start(session.plan("photos", tiny(recipe="projected", width=32, steps=2)), run="mine")
     for command in told:
         if not any(part in command for part in TYPED_ELSEWHERE):
             done = CliRunner().invoke(cli.app, shortened(command))

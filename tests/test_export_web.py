@@ -70,6 +70,13 @@ def opened(browser: Browser, url: str, **look: Any) -> tuple[Page, list[str]]:
     page = browser.new_context(**look).new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    own = url.partition("://")[2].partition("/")[0]
+    page.on("request", lambda request: note(request.url))
+
+    def note(asked: str) -> None:  # nothing is sent anywhere
+        if not asked.startswith((f"http://{own}/", "data:", "blob:")):
+            complaints.append(asked)
+
     page.goto(url)
     page.wait_for_selector("body[data-done]", timeout=240_000)
     return page, complaints

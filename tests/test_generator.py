@@ -12,7 +12,15 @@ from bonsaigan import cli, runs
 from bonsaigan.config import NetworkConfig, Size
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.explore.film import save_film
-from bonsaigan.generator import Generator, GeneratorSpec, load, read_generator, save_generator, slerp
+from bonsaigan.generator import (
+    Generator,
+    GeneratorSpec,
+    load,
+    read_generator,
+    save_generator,
+    seed_latents,
+    slerp,
+)
 from bonsaigan.models import build_generator
 from bonsaigan.plots import save_png
 
@@ -75,6 +83,19 @@ def test_a_link_in_a_strangers_run_is_not_written_through(generator: Generator, 
     save_film(tmp_path / "b.webp", pictures)
     assert mine.read_text() == "mine"
     assert not any((tmp_path / name).is_symlink() for name in ("generator.json", "a.png", "b.webp"))
+
+
+def test_a_seed_is_the_same_latent_vector_for_ever() -> None:
+    """Published pages and pictures that people shared hang on these numbers."""
+    known = torch.tensor(
+        [
+            [0.9514791, -0.6695998, 0.2539142],
+            [2.2719285, 0.4321371, -1.1065111],
+            [-0.2015346, 1.1738111, -0.5987896],
+        ]
+    )
+    found = seed_latents([0, 7, 2**32 - 1], latent=16)
+    torch.testing.assert_close(found[:, :3], known, rtol=0, atol=1e-6)
 
 
 def test_interpolation_begins_and_ends_at_its_ends(generator: Generator) -> None:

@@ -24,6 +24,7 @@ from bonsaigan.training import augment, checkpoint, session
 from bonsaigan.training.health import read_history
 from bonsaigan.training.session import Wishes
 from tests.tiny import make_photos
+from tests.typing_in import run
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 SMALL = ["--size", "32", "--batch", "4", "--width", "32", "--precision", "fp32", "--device", "cpu"]
@@ -124,11 +125,13 @@ def test_what_four_began_one_goes_on_with_and_then_two(photos: Path) -> None:
     assert_alike("one", "mixed")
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(photos: Path) -> None:
-    done = torchrun(3, "train", str(photos), *SMALL, "--steps", "1", check=False)
-    assert done.returncode != 0
-    said = [line for line in done.stderr.splitlines() if line.startswith("bonsaigan:")]
-    assert said == ["bonsaigan: --batch 4: 3 processes cannot share it evenly; take a multiple of 3"]
+def test_a_batch_that_cannot_be_shared_is_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(processes, "from_first", lambda value: value)
+    monkeypatch.setattr(processes, "_meet", lambda: None)
+    done = run("train", str(photos), *SMALL, "--steps", "1", cwd=Path())
+    assert done.returncode == 2
+    assert done.stderr == "bonsaigan: --batch 4: 3 processes cannot share it evenly; take a multiple of 3\n"
 
 
 def test_pictures_that_are_not_there_are_told_once(photos: Path) -> None:

@@ -62,7 +62,8 @@ def test_two_steps_and_two_more_are_four(
 
 
 def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
-    whole = session.start(session.plan(str(photos), tiny(steps=6)), run="whole")
+    wishes = tiny(recipe="projected", steps=6)
+    whole = session.start(session.plan(str(photos), wishes), run="whole")
     code = (
         "import sys; from bonsaigan.training import loop, session; loop.SAVE_EVERY_SEC = 0\n"
         "w = session.Wishes(size='32', steps=6, batch=4, width=64, precision='fp32', evaluate=False)\n"
@@ -82,7 +83,7 @@ def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_finishes_the_step_saves_and_says_how_to_go_on(photos: Path, number: int) -> None:
     command = [sys.executable, "-m", "bonsaigan", "train", str(photos), "--size", "32", "--minutes", "5"]
-    command += ["--width", "64", "--batch", "4", "--precision", "fp32"]
+    command += ["--recipe", "dcgan", "--width", "64", "--batch", "4", "--precision", "fp32"]
     child = subprocess.Popen([*command, "--run", "r"], stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(Path("runs/r/samples").glob("*.png")) and time.monotonic() < deadline:
@@ -261,16 +262,26 @@ def test_a_damaged_state_never_takes_the_place_of_the_good_one(photos: Path) -> 
 
 @pytest.mark.skipif(os.name == "nt", reason="makes links and pipes")
 @pytest.mark.parametrize("name", [runs.METRICS_FILE, runs.LOCK_FILE])
-@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("kind", ["text", "", "nothing", "pipe"])
 def test_a_strangers_run_leads_to_no_other_file(photos: Path, name: str, kind: str) -> None:
     folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
     mine, file = Path("mine"), folder / name
-    mine.write_text("mine")
+    if kind in ("text", ""):
+        mine.write_text(kind)
     file.unlink()
-    file.symlink_to(mine.absolute()) if kind == "link" else os.mkfifo(file)
-    with pytest.raises(RunError):
-        session.resume(folder, budget=Budget(steps=2))
-    assert mine.read_text() == "mine"
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to(mine.absolute())
+
+    def hangs(*_: object) -> None:
+        raise AssertionError("it waits for the pipe's other end")
+
+    signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(60)
+    try:
+        with pytest.raises(RunError):
+            session.resume(folder, budget=Budget(steps=2))
+    finally:
+        signal.alarm(0)
+    assert (mine.read_text() if mine.exists() else "nothing") == (kind if kind in ("text", "") else "nothing")
     assert checkpoint.load(folder / runs.CHECKPOINT_DIR)[1].step == 1
 
 

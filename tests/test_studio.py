@@ -32,7 +32,7 @@ from bonsaigan import runs
 from bonsaigan.errors import ConfigError
 from bonsaigan.generator import Generator, load, save_generator
 from bonsaigan.studio import explorer as exploring
-from bonsaigan.studio import points
+from bonsaigan.studio import points, server
 from bonsaigan.studio.explorer import Explorer, Kept
 from tests.test_explore import small
 from tests.test_report import add_lines, made
@@ -300,7 +300,8 @@ def test_favourites_that_cannot_be_read_are_not_written_over(studio: Studio) -> 
     path.unlink() if before is None else path.write_bytes(before)
 
 
-def test_what_may_change_is_not_kept_by_the_browser(studio: Studio) -> None:
+def test_what_may_change_is_not_kept_by_the_browser(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LAPSE_SECONDS", 0.5)
     for path in ("/samples/2.png", "/timelapse.gif"):
         assert studio.ask(path)[1]["cache-control"] == "no-store"
     assert "max-age" in studio.ask("/samples/2.png?v=1")[1]["cache-control"]

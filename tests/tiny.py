@@ -27,7 +27,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def make_photos(folder: Path, *, mode: str = "RGB", count: int = 10) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     channels = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
     for number in range(count):
@@ -38,7 +38,9 @@ def make_photos(folder: Path, *, mode: str = "RGB", count: int = 10) -> Path:
 
 
 def tiny(**changes: object) -> Wishes:
-    wishes = Wishes(size="32", steps=4, batch=4, width=64, precision="fp32", evaluate=False, device="cpu")
+    """Wishes for a training of seconds, by the recipe of the quickest steps unless another one is meant."""
+    wishes = Wishes(recipe="dcgan", size="32", steps=4, batch=4, width=64, precision="fp32", device="cpu")
+    wishes = dataclasses.replace(wishes, evaluate=False)
     return dataclasses.replace(wishes, **changes)  # pyright: ignore[reportArgumentType]
 
 
