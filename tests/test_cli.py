@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[1]
         (["train", "demo:bonsai", "--fit", "bend"], "--fit 'bend'"),
         (["train", "~no-such-user/photos"], "no-such-user"),
         (["train", "demo:bonsai", "--device", "cuda9"], "--device 'cuda9'"),
-        (["train", "demo:bonsai", "--batch", "1"], "--batch 1"),
+        (["train", "demo:bonsai:8", "--batch", "1"], "--batch 1"),
         (["train", "demo:bonsai:8", "--batch", "8", "--accumulate", "3"], "--batch 8: --accumulate 3"),
         (["train", "demo:bonsai:8", "--patience", "3", "--no-evaluate"], "--patience 3"),
         (["train", "demo:bonsai:8", "--resume"], "--run NAME"),
@@ -119,7 +120,7 @@ def test_hostile_files_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_from_drawn_pictures_to_new_ones(tmp_path: Path) -> None:
-    """Each command in a process of its own, as users have it."""
+    """Commands in processes of their own, as users have them."""
 
     def start(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "bonsaigan", *arguments]
@@ -127,8 +128,8 @@ def test_from_drawn_pictures_to_new_ones(tmp_path: Path) -> None:
 
     made = start("train", "demo:bonsai:16", "--size", "32", "--width", "64", "--steps", "2", "--no-evaluate")
     assert made.returncode == 0, made.stderr
-    for extra, count in (([], 65), (["--grid"], 1)):
-        result = start("generate", "-n", "65", *extra, "--out", f"out{count}")
+    for command, extra, count in ((start, [], 65), (partial(run, cwd=tmp_path), ["--grid"], 1)):
+        result = command("generate", "-n", "65", *extra, "--out", f"out{count}")
         assert result.returncode == 0, result.stderr
         assert len(list((tmp_path / f"out{count}").glob("*.png"))) == count
     assert (tmp_path / "out65" / "seed000064.png").exists()

@@ -66,6 +66,7 @@ def test_diagram_tells_the_layers(place: Path, recipe: str) -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
 def test_a_generator_goes_to_keras(place: Path) -> None:
     pytest.importorskip("keras")
     result = run("export", "r", "--to", "keras", "--out", "g.keras", cwd=place)

@@ -61,6 +61,7 @@ def test_two_steps_and_two_more_are_four(
     assert weights(whole)["generator_adam.0.step"] > 0  # float16 skips steps until its scale fits
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_weights(photos: Path) -> None:
     wishes = tiny(recipe="projected", steps=6)
     whole = session.start(session.plan(str(photos), wishes), run="whole")
