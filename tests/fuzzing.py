@@ -37,9 +37,10 @@ from bonsaigan.report.page import contents, render
 from bonsaigan.studio import points
 from bonsaigan.studio.explorer import Explorer
 from bonsaigan.training import checkpoint
-from bonsaigan.training.health import Health, read_history
+from bonsaigan.training.health import Health
+from bonsaigan.training.history import read_history
+from bonsaigan.training.pictures import as_it_began
 from bonsaigan.training.recipes import default_config, find
-from bonsaigan.training.session import as_it_began
 from bonsaigan.training.trainer import Trainer
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -176,6 +176,15 @@ def test_left_out_with_reasons():
         assert found.picture is None
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"hevc"])
+def test_what_phones_save_is_named(brand):
+    (finding,) = look(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(400)).findings
+    assert (finding.kind, finding.message) == (
+        "not a picture",
+        "HEIC, as many phones save; convert it to JPEG",
+    )
+
+
 def test_a_declared_giant_costs_nothing(monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("its pixels are asked for"))
     assert kinds(png(30_000, 30_000)) == ["gigantic"]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from bonsaigan.cli import app
 from bonsaigan.config import Size, TrainConfig
-from bonsaigan.training.health import Change, Health, read_history
+from bonsaigan.training.health import Change, Health
+from bonsaigan.training.history import read_history
 from bonsaigan.training.recipes import RECIPES, default_config, find
 from bonsaigan.training.watches import Finding
 

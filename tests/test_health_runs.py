@@ -21,7 +21,7 @@ from bonsaigan.evaluation import scores
 from bonsaigan.models.dcgan import DcganGenerator
 from bonsaigan.training import loop, monitor, recipes, session, shared, watches
 from bonsaigan.training.augment import augment
-from bonsaigan.training.health import read_history
+from bonsaigan.training.history import read_history
 from bonsaigan.training.session import Plan, Wishes
 from bonsaigan.training.trainer import Trainer
 

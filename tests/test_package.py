@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parents[1]
 USE = """
@@ -44,6 +48,27 @@ def test_both_hold_what_the_repository_holds(built: Path) -> None:
     assert {f"src/{name}" for name in source} <= names
     assert {"LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "pyproject.toml"} <= names
     assert not any(name.startswith(("runs", "benchmarks", ".")) and name != ".gitignore" for name in names)
+
+
+def test_pins_hold_only_where_there_is_such_a_release() -> None:
+    """The oldest Python that is promised must not be asked for releases that were not made for it."""
+    promised = re.search(
+        r'^requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    assert promised is not None
+    known = 0
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        try:
+            needed = metadata.metadata(pin.name)["Requires-Python"]
+        except metadata.PackageNotFoundError:
+            continue
+        known += 1
+        if pin.marker is None or pin.marker.evaluate({"python_version": promised[1]}):
+            assert f"{promised[1]}.99" in SpecifierSet(needed or ""), f"{line}: made for {needed}"
+    assert known > 10
 
 
 @pytest.mark.slow

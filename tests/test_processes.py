@@ -21,7 +21,7 @@ from bonsaigan import processes, runs
 from bonsaigan.config import ComponentsConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.training import augment, checkpoint, session
-from bonsaigan.training.health import read_history
+from bonsaigan.training.history import read_history
 from bonsaigan.training.session import Wishes
 from tests.tiny import make_photos
 from tests.typing_in import run

@@ -25,6 +25,7 @@ from bonsaigan.config import Budget
 from bonsaigan.errors import CheckpointError, ConfigError, RunError
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.monitor import Monitor
+from bonsaigan.training.pictures import as_it_began, prepare_data
 from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.trainer import Trainer
 from tests.tiny import assert_equal, own_folders, photos, slim, tiny, weights
@@ -230,9 +231,9 @@ def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:
     folder = session.start(plan, run="r")
     for path in sorted(photos.iterdir()):
         path.rename(path.with_name(f"{20 - int(path.stem)}.png"))
-    renamed = session.prepare_data(plan.config.data, resample="antialias")
+    renamed = prepare_data(plan.config.data, resample="antialias")
     assert not np.array_equal(renamed.pictures, plan.prepared.pictures)
-    again = dataclasses.replace(plan, prepared=session.as_it_began(folder, renamed))
+    again = dataclasses.replace(plan, prepared=as_it_began(folder, renamed))
     np.testing.assert_array_equal(np.asarray(again.training_pictures), np.asarray(plan.training_pictures))
 
 

@@ -25,8 +25,8 @@ from bonsaigan.evaluation.embedding import NETWORK, check_network, embed
 from bonsaigan.evaluation.scores import Scores, score
 from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
+from bonsaigan.training.pictures import as_it_began, data_of, prepare_data
 from bonsaigan.training.recipes import find
-from bonsaigan.training.session import as_it_began, data_of, prepare_data
 
 if TYPE_CHECKING:
     from bonsaigan.data.prepare import PreparedSet

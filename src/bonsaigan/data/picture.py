@@ -27,6 +27,8 @@ ASPECT_MAX = 3.0
 ENLARGED_MAX = 2.0
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000")
 """Pillow's other readers stay closed: some of them run programs."""
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What such a file names itself; an AVIF, which may name itself `mif1` too, Pillow has opened before."""
 MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*")
 
 Severity = Literal["left out", "fixed", "note"]
@@ -142,6 +144,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     except UnidentifiedImageError as error:
         if data.startswith(MAGICS) or data[8:12] == b"WEBP":
             raise _LeftOut(*_damage(error, data)) from None
+        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+            raise _LeftOut("not a picture", "HEIC, as many phones save; convert it to JPEG") from None
         archive = data.startswith((b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"Rar!", b"7z\xbc\xaf"))
         hint = "an archive; pass it as DATA itself" if archive else "not a picture of a known format"
         raise _LeftOut("not a picture", hint) from None

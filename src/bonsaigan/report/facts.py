@@ -11,7 +11,7 @@ from bonsaigan import runs
 from bonsaigan.config import Budget, read_json
 from bonsaigan.errors import ConfigError
 from bonsaigan.training.checkpoint import Progress
-from bonsaigan.training.health import read_history
+from bonsaigan.training.history import read_history
 
 TEXT_MAX, NUMBER_MAX = 2000, 1e15
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

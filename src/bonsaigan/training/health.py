@@ -6,14 +6,10 @@ that was resumed is what it would have said of one that was not.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bonsaigan.config import read_bounded
-from bonsaigan.errors import ConfigError
 from bonsaigan.training.watches import (
     CollapseWatch,
     FailureWatch,
@@ -27,9 +23,6 @@ from bonsaigan.training.watches import (
 
 if TYPE_CHECKING:
     from bonsaigan.config import TrainConfig
-
-HISTORY_MAX_BYTES = 1 << 30
-STEP_MAX = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,36 +121,3 @@ def _finding_of(line: Line) -> Finding:
         what=str(line.get("what", "")),
         advice=str(line.get("advice", "")),
     )
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl` that count, in order; none if there is no such file.
-
-    A process that was killed may leave half a line, and lines of steps that the run went through again
-    afterwards, from its last saved state. Half lines are left out, and so are lines that a later one undid by
-    starting again from a lower step.
-    """
-    try:
-        whole = read_bounded(path, limit_bytes=HISTORY_MAX_BYTES)
-    except ConfigError:
-        return []
-    return _without_undone(_parsed(whole.splitlines()))
-
-
-def _parsed(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    for text in lines:
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < STEP_MAX:
-            yield line
-
-
-def _without_undone(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = []
-    for line in lines:
-        while kept and kept[-1]["step"] > line["step"]:
-            kept.pop()
-        kept.append(line)
-    return kept

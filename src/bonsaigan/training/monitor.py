@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,13 +25,13 @@ from torch import Tensor, nn
 from bonsaigan.config import TrainConfig
 from bonsaigan.data.prepare import to_float
 from bonsaigan.data.selection import PictureArray, spread_out
-from bonsaigan.durable import open_to_add
 from bonsaigan.errors import NotFiniteError, RunError
 from bonsaigan.generator import GeneratorSpec, read_spec, save_generator, seed_latents
 from bonsaigan.plots import save_grid
 from bonsaigan.runs import BEST_DIR, METRICS_FILE, REALS_FILE, SAMPLES_DIR, typed, versions
 from bonsaigan.training import shared, vitals
-from bonsaigan.training.health import Change, Health, read_history
+from bonsaigan.training.health import Change, Health
+from bonsaigan.training.history import add_line, end_half_line, read_history
 from bonsaigan.training.recipes import find
 
 if TYPE_CHECKING:
@@ -84,7 +82,7 @@ class Monitor:
         self.bar: tuple[ProgressBar, TaskID] | None = None
         self.evaluation_cost_sec = FIRST_EVALUATION_SEC
         self.scored_step: int | None = None
-        _end_half_line(folder / METRICS_FILE)
+        end_half_line(folder / METRICS_FILE)
         self.health = Health(config, guessing_loss=_guessing_loss(config.recipe))
         self.steps_since_line: list[StepStats] = []
         self.leak_detector: vitals.LeakDetector | None = None
@@ -314,8 +312,7 @@ class Monitor:
             "train_sec": round(progress.train_sec, 3),
             **{k: round(v, 6) if isinstance(v, float) and math.isfinite(v) else v for k, v in values.items()},
         }
-        with open_to_add(self.folder / METRICS_FILE, "ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
+        add_line(self.folder / METRICS_FILE, line)
         return line
 
 
@@ -384,15 +381,6 @@ def _guessing_loss(recipe: str) -> float:
 def _sentence(error: Exception) -> str:
     said = str(error).partition(";")[0]
     return f"{said[0].upper()}{said[1:]}."
-
-
-def _end_half_line(path: Path) -> None:
-    # A process that was killed while writing would spoil the next line as well.
-    if path.exists() and path.stat().st_size:
-        with open_to_add(path, "r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
 
 
 def _status(rate: float, stats: StepStats, seconds_left: float) -> str:

@@ -24,21 +24,19 @@ from bonsaigan.config import (
     Precision,
     Size,
     TrainConfig,
-    read_json,
 )
-from bonsaigan.data.files import printable
-from bonsaigan.data.prepare import PreparedSet, prepare
+from bonsaigan.data.prepare import PreparedSet
 from bonsaigan.data.selection import PictureArray, Selection
-from bonsaigan.data.sources import PUBLIC, open_source, typed_in
+from bonsaigan.data.sources import PUBLIC
 from bonsaigan.device import choose_device, choose_precision, memory_for
 from bonsaigan.durable import write_atomically
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
+from bonsaigan.training.pictures import DataProgress, as_it_began, data_of, listed, prepare_data
 from bonsaigan.training.recipes import default_config, find
 
 DEFAULT_MINUTES = 10.0
-DataProgress = Callable[[int, "int | None"], None]
 Conclude = Callable[["Trained"], None]
 
 
@@ -262,21 +260,11 @@ def resume(
     return folder
 
 
-def prepare_data(config: DataConfig, *, resample: str, progress: DataProgress | None = None) -> PreparedSet:
-    """Open and prepare DATA; see `open_source` and `prepare`."""
-    with processes.first_of_machine_first():
-        source = open_source(config.source, archive=config.archive, size=config.size, progress=progress)
-        prepared = prepare(source, config, resample=resample, progress=progress)  # pyright: ignore[reportArgumentType]
-    if progress is not None:
-        progress(len(prepared.pictures), len(prepared.pictures))
-    return prepared
-
-
 def _check_init(config: TrainConfig, init: Path, prepared: PreparedSet) -> None:
     other = runs.read_config(init)
     held = {file["sha256"] for file in prepared.manifest["files"] if file["holdout"]}
     if held and (init / runs.DATA_FILE).is_file():
-        seen = {file["sha256"] for file in _listed(init) if not file["holdout"]} & held
+        seen = {file["sha256"] for file in listed(init) if not file["holdout"]} & held
         if seen:
             raise ConfigError(
                 f"--holdout {config.data.holdout:g}: --init {str(init)!r} was trained on {len(seen)} of the "
@@ -352,51 +340,3 @@ def _train(
         raise RunError(f"cannot write into {folder}: {said}; what was saved before is kept") from None
     if conclude is not None:
         conclude(Trained(folder=folder, plan=plan, device=where, stopped=monitor.stopped))
-
-
-def data_of(folder: Path, config: TrainConfig, *, archive: str | None = None) -> DataConfig:
-    """Where a run's pictures are; a relative path is one from where the run was begun, if something is there.
-
-    Raises:
-        RunError: they are not there any more.
-    """
-    data, started = config.data, folder.absolute().parent.parent
-    source = typed_in(started, data.source)
-    if source is None:
-        raise RunError(
-            f"{folder}: the pictures it was trained on, {printable(data.source)!r}, are not there any more; "
-            f"put them back, or write where they are into its {runs.CONFIG_FILE} (data.source)"
-        )
-    if archive is None and data.archive is not None:
-        archive = typed_in(started, data.archive) or data.archive
-    return dataclasses.replace(data, source=source, archive=archive)
-
-
-def _listed(folder: Path) -> list[dict[str, str | bool]]:
-    """The pictures of a run, each with its `sha256` and whether it was kept away (`holdout`)."""
-    listed = read_json(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES)
-    try:
-        return [{"sha256": str(f["sha256"]), "holdout": bool(f.get("holdout"))} for f in listed["files"]]
-    except (KeyError, TypeError, AttributeError):
-        raise RunError(f"{folder / runs.DATA_FILE}: damaged; its pictures cannot be compared") from None
-
-
-def as_it_began(folder: Path, prepared: PreparedSet) -> PreparedSet:
-    """A run's pictures in the order they had when it began: files may have other names by now.
-
-    Raises:
-        RunError: by content, some are new or some are gone; or the run's list of them is damaged.
-    """
-    before = [str(file["sha256"]) for file in _listed(folder)]
-    now = {str(file["sha256"]): place for place, file in enumerate(prepared.manifest["files"])}
-    new, gone = len(now.keys() - set(before)), len(set(before) - now.keys())
-    if new or gone or len(before) != len(now):
-        raise RunError(
-            f"{folder}: its pictures changed since it began ({new} new, {gone} gone); put them back, or "
-            "start a new run with: bonsaigan train"
-        )
-    held = set(prepared.holdout_index.tolist())
-    places = [now[digest] for digest in before]
-    return dataclasses.replace(
-        prepared, train_index=np.array([p for p in places if p not in held], dtype=np.int64)
-    )

@@ -37,6 +37,10 @@ STEP_STREAM, INITIAL_STREAM, COMPONENTS_STREAM = 1, 2, 3
 ARITHMETIC = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 TOLD_NOISE = 0.2
 """Standard deviation of noise on what the discriminator is told, so that no photograph is known by it."""
+AFTER_NOT_FINITE = (
+    "the state saved before is kept, but resume would meet it again: take its networks over by train --init, "
+    "with a lower --lr or --precision fp32"
+)
 View = list[Tensor]
 """What the discriminator's trained part sees of pictures, scale by scale, and last what it is told."""
 
@@ -187,8 +191,7 @@ class Trainer:
         value = processes.mean([loss.item()])[0]  # all processes stop at once, or none
         if not math.isfinite(value):
             raise NotFiniteError(
-                f"the {who}'s loss became {value} at step {self.progress.step}; the state saved before "
-                "is kept. Try a lower --lr, or --precision fp32"
+                f"the {who}'s loss became {value} at step {self.progress.step}; {AFTER_NOT_FINITE}"
             )
         self.scaler.scale(loss / self.config.accumulate).backward()
 
@@ -234,8 +237,7 @@ class Trainer:
         """
         if not all_finite(self.generator, self.discriminator, self.ema.module):
             raise NotFiniteError(
-                f"a weight stopped being a finite number by step {self.progress.step}; the state saved "
-                "before is kept. Try a lower --lr, or --precision fp32"
+                f"a weight stopped being a finite number by step {self.progress.step}; {AFTER_NOT_FINITE}"
             )
 
     def save(self, folder: Path) -> None:

@@ -266,7 +266,10 @@ class FailureWatch:
             return None
         step, reason = self._failed
         lower = " and --precision fp32" if self._config.precision != "fp32" else ""
-        advice = f"Begin again with {_gentler(self._config)}{lower}; the state saved before is kept."
+        advice = (
+            "The state saved before is kept, but resume would meet it again: take its networks over by "
+            f"train --init, with {_gentler(self._config)}{lower}."
+        )
         return Finding(name=NOT_FINITE, since_step=step, what=reason, advice=advice)
 
 
