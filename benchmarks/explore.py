@@ -45,7 +45,7 @@ def main() -> None:
     folder = runs.find_run(arguments.run)
     generator = load(folder)
     spec = generator.spec
-    real, _ = find_training(folder)
+    real, *_ = find_training(folder)
     places = np.random.default_rng(0).permutation(len(real))[: arguments.count]
     drawn = generator.images(generator.latents(range(UNSEEN_SEED, UNSEEN_SEED + arguments.count)))
     _result.write(

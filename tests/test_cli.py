@@ -60,10 +60,14 @@ def test_resume_goes_on_with_the_same_data_or_not_at_all(tmp_path: Path) -> None
     assert run("train", "demo:bonsai:8", *own, "--steps", "1", cwd=tmp_path).returncode == 0
     before = (tmp_path / "runs" / "r" / "config.json").read_bytes()
     for more, said in (
-        (("demo:bonsai:9", "--resume"), "was trained on 'demo:bonsai:8', not on 'demo:bonsai:9'"),
-        (("demo:bonsai:8", "--resume", "--dry-run"), "--dry-run: --run 'r' is there already"),
+        (("demo:bonsai:9",), "DATA 'demo:bonsai:9': not the pictures that runs/r began with (1 new, 0 gone)"),
+        (("demo:bonsai:8", "--dry-run"), "--dry-run: --run 'r' is there already"),
+        (("demo:bonsai:8", "--seed", "3"), "--seed 3: --run 'r' is there already"),
+        (("demo:bonsai:8", "--size", "64"), "--size 64: "),
+        (("demo:bonsai:8", "--no-flip"), "--no-flip: "),
+        (("demo:bonsai:8", "--evaluate"), "--evaluate: "),
     ):
-        result = run("train", *more, *own, "--steps", "3", cwd=tmp_path)
+        result = run("train", *own, "--resume", *more, "--steps", "3", cwd=tmp_path)
         assert (result.returncode, said in result.stderr) == (2, True), result.stderr
     assert (tmp_path / "runs" / "r" / "config.json").read_bytes() == before
     again = run("train", "./demo:bonsai:8", *own, "--resume", "--steps", "1", cwd=tmp_path)

@@ -208,7 +208,7 @@ def test_near_duplicates_in_the_set_are_told_and_do_not_spoil_the_limit(training
     report = check_by_pixels(CopyDetector(pairs), shift(2, 2)(training))
     assert report.flagged.all()
     assert report.baselines[0].flagged == 6
-    assert "The same rule marks 6 of the 27 training pictures." in report.comparison
+    assert "The same rule marks 6 of 27 training pictures." in report.comparison
 
 
 def test_a_set_of_pictures_all_alike_lowers_the_limit() -> None:
@@ -218,6 +218,13 @@ def test_a_set_of_pictures_all_alike_lowers_the_limit() -> None:
     assert limit.typical < 0.5
     assert limit.value < 1 / 3
     assert limit.value < limit.halfway < limit.typical
+
+
+def test_a_set_full_of_twins_is_told_of_in_the_verdict(training: np.ndarray) -> None:
+    report = check_by_pixels(CopyDetector(np.concatenate([training, recolour(training)])), scenes(3, seed=9))
+    assert report.verdict.startswith("None of 3 looks like a copy of a training picture. So many training")
+    assert report.to_dict()["bluntness"] == report.bluntness
+    assert not check_by_pixels(CopyDetector(training), scenes(3, seed=9)).bluntness
 
 
 def test_the_limit_never_rises_above_its_constant() -> None:

@@ -165,7 +165,7 @@ def test_diversity_sees_collapse() -> None:
     assert metrics.diversity(centre + (real - centre) * 0.25, real) == pytest.approx(0.25, rel=1e-5)
     assert metrics.diversity(np.repeat(real[:1], 20, axis=0), real) == pytest.approx(0, abs=1e-6)
     with pytest.raises(DataError, match="all the same"):
-        metrics.diversity(real, np.repeat(real[:1], 20, axis=0) * 0)
+        metrics.diversity(real, np.repeat(real[:1], 20, axis=0))
 
 
 # --- scores -------------------------------------------------------------------------------------------------
@@ -185,7 +185,8 @@ def test_scores_say_all_that_is_needed_to_repeat_them() -> None:
     )
     assert "bicubic" in found["filter"]
     held_out = metrics.kid_full(generated, features(10, seed=2))
-    assert found["holdout"]["kid"] == held_out
+    diversity = metrics.diversity(generated, features(10, seed=2))
+    assert found["holdout"] == {"kid": held_out, "diversity": diversity}
     assert found["verdict"].endswith(f"Against the 10 held-out pictures KID x1000 is {held_out * 1000:.3g}.")
     assert [row[0] for row in scores.rows()][:2] == ["KID x1000", "Fréchet distance"]
     assert all(isinstance(cell, str) for row in scores.rows() for cell in row)
@@ -207,6 +208,8 @@ def test_a_good_generator_scores_like_the_floor() -> None:
     assert (few.floor_count, few.frechet_count) == (50, 12)
     assert few.frechet_matched == pytest.approx(few.floor.frechet, rel=0.3)
     assert few.floor.frechet > 1.5 * scores.floor.frechet  # the fewer there are, the larger it is
+    assert any("of 12 pictures a side look better than those of 50" in note for note in few.notes)
+    assert not any("a side" in note for note in scores.notes)
     assert abs(scores.numbers.kid) < 4 * scores.floor_std.kid
     assert scores.numbers.precision == pytest.approx(scores.floor.precision, abs=0.1)
 

@@ -41,6 +41,7 @@ FLOORS = [
     ("terminal", 6),
     ("cli_run", 6),
     ("cli_explore", 6),
+    ("cli_train", 6),
     ("cli", 6),
 ]
 
@@ -58,6 +59,10 @@ def imports_of(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("bonsaigan"):
             base = node.module.removeprefix("bonsaigan").lstrip(".")
             found |= {f"{base}.{alias.name}".lstrip(".") for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {
+                a.name.removeprefix("bonsaigan.") for a in node.names if a.name.startswith("bonsaigan.")
+            }
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from bonsaigan.models.projected import as_rgb
 from bonsaigan.training.augment import AUGMENTATIONS, augment, translation
 from bonsaigan.training.ema import GeneratorEma
-from bonsaigan.training.losses import CROSS_ENTROPY, HINGE, RELATIVISTIC, zero_centred_penalty
+from bonsaigan.training.losses import CROSS_ENTROPY, HINGE, RELATIVISTIC, shares_right, zero_centred_penalty
 
 
 def test_hinge_by_hand_over_two_scales() -> None:
@@ -34,6 +34,15 @@ def test_relativistic_by_hand() -> None:
     assert RELATIVISTIC.discriminator(real, fake).item() == pytest.approx(expected)
     swapped = (math.log(1 + math.exp(1)) + math.log(1 + math.exp(-3))) / 2
     assert RELATIVISTIC.generator(real, fake).item() == pytest.approx(swapped)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, -100.0])
+def test_a_paired_loss_is_right_wherever_its_logits_lie(offset: float) -> None:
+    real = [torch.tensor([[3.0, 5.0], [1.0, 1.0]]) + offset, torch.tensor([[2.0], [1.0]]) + offset]
+    fake = [torch.tensor([[-3.0, -1.0], [4.0, 4.0]]) + offset, torch.tensor([[0.0], [4.0]]) + offset]
+    assert shares_right(real, fake, paired=True) == (0.5, 0.5)  # 3 and 1 against -1 and 4
+    by_zero = {0.0: (1.0, 0.5), 100.0: (1.0, 0.0), -100.0: (0.0, 1.0)}
+    assert shares_right(real, fake, paired=False) == by_zero[offset]
 
 
 def test_the_penalty_is_the_mean_squared_gradient_and_can_be_differentiated() -> None:

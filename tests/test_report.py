@@ -359,9 +359,12 @@ def test_a_long_run_stays_small(run: Path) -> None:
 
 
 def test_lines_with_absurd_numbers_draw_no_nonsense(run: Path) -> None:
-    line = {"kind": "evaluation", "step": 9, "train_sec": 9.0, "kimg": 1.0}
+    line = {"kind": "evaluation", "kimg": 1.0}
+    for place, value in enumerate((1e308, -1e308, 10**400, 1e-320, float("inf"), "1", True)):
+        moment = {"step": 9 + place, "train_sec": 9.0 + place}
+        add_lines(run, line | moment | {"kid": value, "diversity": value, "accuracy_real": value})
     for value in (1e308, -1e308, 10**400, 1e-320, float("inf"), "1", True):
-        add_lines(run, line | {"kid": value, "diversity": value, "accuracy_real": value, "train_sec": value})
+        add_lines(run, line | {"step": 20, "train_sec": value, "kid": 0.1})
     html = write_report(run).read_text(encoding="utf-8")
     assert not re.search(r"[\s\"ML](nan|inf)[\s\"L]", html)
 
@@ -386,10 +389,52 @@ def test_lines_that_a_crash_made_void_do_not_count(run: Path) -> None:
 
 
 def test_the_best_moment_is_named_when_it_was_not_the_last(run: Path) -> None:
-    line = {"kind": "evaluation", "kimg": 1.0, "kid": 9.0}
-    assert lead(read_facts(run)).endswith("It was best at the very end, so more time may make it better.")
-    add_lines(run, {**line, "step": 3, "train_sec": 600.0})
+    def scored(*kids: float) -> str:
+        (run / runs.METRICS_FILE).write_text("")
+        moments = [
+            {"step": 3 - len(kids) + i, "train_sec": float(i), "kid": kid} for i, kid in enumerate(kids)
+        ]
+        add_lines(run, *({"kind": "evaluation", "kimg": 1.0, **moment} for moment in moments))
+        return lead(read_facts(run))
+
+    assert "more time" not in scored(9.0, 8.0)  # two scores are no trend
+    assert scored(9.0, 8.0, 7.0).endswith("It was best at the very end, so more time may make it better.")
+    standing = {"kind": "health", "finding": "stalled", "what": "No better.", "over": False}
+    add_lines(run, {**standing, "step": 2, "train_sec": 3.0})
+    assert "more time" not in lead(read_facts(run))
+    scored(9.0, 8.0, 7.0)
+    add_lines(run, {"kind": "evaluation", "step": 3, "train_sec": 600.0, "kimg": 1.0, "kid": 9.0})
     assert re.search(r"came after \d\.\d of 10\.0 minutes, at step 2\.$", lead(read_facts(run)))
+
+
+def test_the_best_moment_of_a_process_that_was_killed_stays_the_best(run: Path) -> None:
+    change(run / runs.BEST_DIR / runs.GENERATOR_FILE, lambda values: values["scores"].update(kid=0.1))
+    (run / runs.METRICS_FILE).write_text("")
+    add_lines(run, {"kind": "evaluation", "step": 1, "train_sec": 4.0, "kimg": 1.0, "kid": 0.3})
+    best = read_facts(run).best
+    assert best is not None
+    assert (best.step, best.train_sec, best.values["kid"]) == (2, 4.0, 0.1)
+    plots.save_grid(run / runs.SAMPLES_DIR / "000009.png", np.zeros((64, 32, 32, 3), np.uint8), columns=8)
+    assert all("step 9" not in image["alt"] for image in page_of(run).all("img"))
+
+
+def test_what_is_damaged_does_not_make_the_rest_untrue(run: Path) -> None:
+    change(run / runs.SCORES_FILE, lambda values: values.update(step=1))
+    (run / runs.METRICS_FILE).unlink()
+    change(run / runs.BEST_DIR / runs.GENERATOR_FILE, lambda values: values["scores"].clear())
+    assert lead(read_facts(run)).startswith("It was not scored since it went on")
+    (run / runs.CONFIG_FILE).write_text("{")
+    page = page_of(run)
+    assert "was not trained here" not in page.text
+    assert "Fréchet distance" in page.text
+
+
+def test_a_citation_of_many_lines_is_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(run / runs.DATA_FILE, lambda values: values.update(citation="@misc{x,\r\n\ttitle = {Trees}\n}"))
+    monkeypatch.chdir(run)
+    page = Page(write_report(Path()).read_text(encoding="utf-8"))
+    assert "@misc{x, title = {Trees} }" in page.text
+    assert f"bonsaigan generate {shlex.quote(run.name)}" in page.text
 
 
 def test_facts_of_a_stranger_are_bounded(run: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,12 +24,13 @@ from bonsaigan import durable, runs
 from bonsaigan.appraise import read_real
 from bonsaigan.config import Budget
 from bonsaigan.errors import CheckpointError, ConfigError, RunError
+from bonsaigan.generator import read_spec
 from bonsaigan.training import checkpoint, session
 from bonsaigan.training.monitor import Monitor
 from bonsaigan.training.pictures import as_it_began, prepare_data
 from bonsaigan.training.recipes import RECIPES
 from bonsaigan.training.trainer import Trainer
-from tests.tiny import assert_equal, own_folders, photos, slim, tiny, weights
+from tests.tiny import assert_equal, make_photos, own_folders, photos, slim, tiny, weights
 
 __all__ = ["own_folders", "photos"]
 
@@ -139,11 +141,10 @@ def test_a_run_goes_on_from_any_folder_and_says_what_is_gone(
     assert checkpoint.load(run / "checkpoint")[1].step == 2
     assert len(read_real(run).training) == 10
     photos.rename(tmp_path / "moved")
-    with pytest.raises(RunError, match=r"trained on, 'photos', are not there any more.*config\.json"):
+    with pytest.raises(RunError, match=r"trained on, 'photos', are not there any more.*--data"):
         session.resume(run)
-    config = json.loads((run / runs.CONFIG_FILE).read_text())
-    config["data"]["source"] = str(tmp_path / "moved")
-    (run / runs.CONFIG_FILE).write_text(json.dumps(config))
+    assert len(read_real(run, moved=str(tmp_path / "moved")).training) == 10
+    assert json.loads((run / runs.DATA_FILE).read_text())["source"].endswith("moved")
     session.resume(run)
 
 
@@ -224,6 +225,22 @@ def test_changed_pictures_are_noticed_on_resume(photos: Path) -> None:
     (photos / "3.png").unlink()
     with pytest.raises(RunError, match="1 gone"):
         session.resume("r")
+
+
+def test_pictures_that_moved_are_found_again_once_it_is_said_where_they_are(photos: Path) -> None:
+    folder = session.start(session.plan(str(photos), tiny(steps=1)), run="r")
+    moved = photos.rename(photos.with_name("elsewhere"))
+    with pytest.raises(RunError, match="say where they are with --data"):
+        session.resume("r")
+    others = make_photos(photos, count=11)
+    with pytest.raises(RunError, match=r"not the pictures that runs/r began with \(1 new, 0 gone\)"):
+        session.resume("r", data=str(others))
+    assert runs.read_config(folder).data.source == str(photos)
+    shutil.rmtree(others)
+    session.resume("r", data=moved.name, budget=Budget(steps=2))
+    session.resume("r", budget=Budget(steps=3))
+    assert runs.read_config(folder).data.source == str(moved)
+    assert read_spec(folder).step == 3
 
 
 def test_pictures_that_got_other_names_keep_their_places(photos: Path) -> None:

@@ -248,7 +248,7 @@ def test_fewer_pictures_than_a_batch_train(tmp_path: Path) -> None:
 def test_the_best_moment_stays_and_patience_ends_the_run(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kids = iter((0.2, 0.3, 0.4, 0.5, 0.6))  # the look at the end does not score a step again
+    kids = iter((0.2, 0.3, 0.4, 0.4, 0.5, 0.6))  # no step is scored again by the same process
     monkeypatch.setattr(monitor, "is_look", lambda step: True)
     monkeypatch.setattr(Monitor, "_can_afford", lambda *_: True)
     monkeypatch.setattr(shared, "EVALUATE_COUNT", 12)
@@ -262,7 +262,9 @@ def test_the_best_moment_stays_and_patience_ends_the_run(
     assert (spec.step, spec.scores["kid"]) == (1, 0.2)
     assert "--patience ended it: 2 scores without a better one" in capsys.readouterr().out
     assert read_facts(run).done_share == 1.0
-    session.resume("r")  # goes on, with patience anew
+    session.resume("r")  # was not cut short: nothing is left to train
+    assert checkpoint.load(run / "checkpoint")[1].step == 3
+    session.resume("r", budget=Budget(steps=60))  # goes on, with patience anew
     assert checkpoint.load(run / "checkpoint")[1].step == 5
     assert bonsaigan.load(run).spec.step == 1
     assert next(kids, None) is None

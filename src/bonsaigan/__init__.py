@@ -33,12 +33,13 @@ if sys.platform == "darwin":  # read then, too: what Apple's GPUs lack runs on t
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
-def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
+def train(data: str | Path, *, run: str | None = None, quiet: bool = False, **wishes: Any) -> Path:
     """Train a generator on pictures, score it and write a report; see `bonsaigan train --help`.
 
     Args:
         data: a folder, an archive, `caltech101:CATEGORY`, `hf:OWNER/NAME` or `demo:bonsai`.
         run: name of the run; its folder is made under `runs/`.
+        quiet: print nothing; else what the command prints.
         wishes: `recipe`, `size`, `minutes`, `kimg`, `steps`, `batch`, `seed`, `device` and the other fields
             of `training.session.Wishes`; `evaluate=False` trains without scores.
 
@@ -48,12 +49,17 @@ def train(data: str | Path, *, run: str | None = None, **wishes: Any) -> Path:
     Raises:
         BonsaiganError: something that was asked for cannot be done; one line that says why.
     """
+    from functools import partial
+
     from bonsaigan.conclude import conclude
+    from bonsaigan.terminal import make_console
     from bonsaigan.training import session
 
-    wanted = session.Wishes(**wishes)
+    wanted, console = session.Wishes(**wishes), make_console(quiet=quiet)
     plan = session.plan(str(data), wanted)
-    return session.start(plan, run=run, device=wanted.device, conclude=conclude)
+    return session.start(
+        plan, run=run, device=wanted.device, console=console, conclude=partial(conclude, console=console)
+    )
 
 
 def resume(
@@ -62,16 +68,20 @@ def resume(
     minutes: float | None = None,
     kimg: float | None = None,
     steps: int | None = None,
+    data: str | Path | None = None,
     archive: str | None = None,
     device: Device = "auto",
+    quiet: bool = False,
 ) -> Path:
     """Go on with a run (its folder, its name, or None for the newest) until its budget is spent.
 
     Args:
         run: which.
         minutes: a new budget, counted from the run's beginning; or `kimg`, thousands of pictures, or `steps`.
+        data: where its pictures are now, if they are not where they were.
         archive: a copy of the Caltech-101 archive, if it is not where it was.
         device: where to compute: `auto`, `cpu`, `cuda` or `mps`.
+        quiet: print nothing.
 
     Returns:
         The run's folder.
@@ -79,12 +89,23 @@ def resume(
     Raises:
         BonsaiganError: there is no such run, its pictures changed, or it cannot go on.
     """
+    from functools import partial
+
     from bonsaigan.conclude import conclude
     from bonsaigan.config import Budget
+    from bonsaigan.terminal import make_console
     from bonsaigan.training import session
 
-    budget = Budget.asked(minutes=minutes, kimg=kimg, steps=steps)
-    return session.resume(run, budget=budget, archive=archive, device=device, conclude=conclude)
+    console = make_console(quiet=quiet)
+    return session.resume(
+        run,
+        data=None if data is None else str(data),
+        budget=Budget.asked(minutes=minutes, kimg=kimg, steps=steps),
+        archive=archive,
+        device=device,
+        console=console,
+        conclude=partial(conclude, console=console),
+    )
 
 
 def __getattr__(name: str) -> Any:

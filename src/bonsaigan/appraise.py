@@ -25,7 +25,7 @@ from bonsaigan.evaluation.embedding import NETWORK, check_network, embed
 from bonsaigan.evaluation.scores import Scores, score
 from bonsaigan.generator import CHUNK, Generator, load
 from bonsaigan.plots import pair_up, save_grid
-from bonsaigan.training.pictures import as_it_began, data_of, prepare_data
+from bonsaigan.training.pictures import as_it_began, data_of, prepare_data, remember
 from bonsaigan.training.recipes import find
 
 if TYPE_CHECKING:
@@ -149,9 +149,19 @@ def appraise(
 
 
 def read_real(
-    folder: Path, *, archive: str | None = None, progress: Callable[[int, int | None], None] | None = None
+    folder: Path,
+    *,
+    moved: str | None = None,
+    archive: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> RealPictures:
     """The pictures a run was trained on, found and prepared again.
+
+    Args:
+        folder: the run.
+        moved: DATA, if they are not where they were; from then on the run knows.
+        archive: a copy of the Caltech-101 archive, if it is not where it was; likewise.
+        progress: called with files or bytes done, and how many there are.
 
     Raises:
         RunError: the run was not trained here, or its pictures changed or are not there any more.
@@ -160,33 +170,40 @@ def read_real(
     if not (folder / runs.CONFIG_FILE).is_file():
         raise RunError(f"{folder}: not trained here, so its pictures are not known")
     config = runs.read_config(folder)
-    data = data_of(folder, config, archive=archive)
+    data = data_of(folder, config, moved=moved, archive=archive)
     prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-    return RealPictures.of(as_it_began(folder, prepared))
+    prepared = as_it_began(folder, prepared, moved=moved)
+    if moved is not None or archive is not None:
+        remember(folder, config, data, prepared)
+    return RealPictures.of(prepared)
 
 
 def original_seeds(
     generator: Generator, real: RealPictures, *, count: int, seed: int, truncation: float, device: str = "cpu"
-) -> tuple[list[int], int]:
+) -> tuple[list[int], int, str]:
     """The first `count` seeds from `seed` on whose pictures do not look like copies, and how many were tried.
+
+    Returns:
+        Seeds; how many were tried; and `CopyReport.bluntness`.
 
     Raises:
         BonsaiganError: every one of many looks like a copy; where nearly all do, fewer come back.
     """
     detector = CopyDetector(real.training, total=real.training_count, device=device)
     kept: list[int] = []
-    tried = 0
+    tried, bluntness = 0, ""
     while len(kept) < count:
         seeds = range(seed + tried, seed + tried + min(count, CHUNK))
         pictures = generator.images(generator.latents(seeds, truncation=truncation))
         report = detector.check(pictures, seeds=seeds)
         kept += [s for s, copied in zip(seeds, report.flagged) if not copied]
+        bluntness = report.bluntness
         tried += len(seeds)
         if tried >= GIVE_UP_AFTER * count:
             break
     if not kept:
         raise BonsaiganError(f"each of {tried} pictures looks like a copy; --avoid-copies leaves none")
-    return kept[:count], tried
+    return kept[:count], tried, bluntness
 
 
 def _keep(folder: Path, appraisal: Appraisal, generated: Pictures, real: RealPictures) -> None:

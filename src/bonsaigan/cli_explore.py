@@ -61,9 +61,11 @@ def walk(
     generator = _load(folder, latest=latest, device=device)
     _check_writable(target)
     frames = max(1, round(seconds * fps))
-    film = generator.walk(chosen, frames=frames, columns=columns, rows=rows, truncation=truncation)
+    with make_console().status(f"drawing {frames} frames"):
+        film = generator.walk(chosen, frames=frames, columns=columns, rows=rows, truncation=truncation)
+        path = film.save(target, fps=fps)
     say(
-        f"{frames} frames in {film.save(target, fps=fps)}; steps from frame to frame vary by "
+        f"{frames} frames in {path}; steps from frame to frame vary by "
         f"{film.unevenness:.0%}, plain interpolation's by {film.plain_unevenness:.0%}"
     )
 
@@ -139,7 +141,8 @@ def directions(
     target = _png(out or runs.output_folder(run, folder) / "directions.png")
     generator = _load(folder, latest=latest, device=device)
     _check_writable(target)
-    found = generator.directions(k)
+    with make_console().status("looking for directions"):
+        found = generator.directions(k)
     z = generator.latents([seed])
     amounts = range(-3, 4)
     cells = [generator.images(found.move(z, {i: float(a)}))[0] for i in range(k) for a in amounts]

@@ -12,6 +12,7 @@ from bonsaigan.errors import ConfigError
 from bonsaigan.terminal import (
     ArchiveOption,
     DeviceOption,
+    MovedOption,
     OwnRunArgument,
     RunArgument,
     make_console,
@@ -49,6 +50,7 @@ def generate(
         typer.Option("--avoid-copies", help="Leave out seeds whose pictures look like training pictures."),
     ] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+    data: MovedOption = None,
     archive: ArchiveOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -71,17 +73,19 @@ def generate(
     if avoid_copies:
         from bonsaigan.appraise import original_seeds, read_real
 
-        with progress_bar(make_console(), "pictures") as progress:
-            real = read_real(folder, archive=archive, progress=progress)
-        seeds, tried = original_seeds(
-            generator, real, count=n, seed=seed, truncation=truncation, device=where
-        )
+        console = make_console()
+        with progress_bar(console, "pictures") as progress:
+            real = read_real(folder, moved=data, archive=archive, progress=progress)
+        with console.status("looking for copies"):
+            seeds, tried, bluntness = original_seeds(
+                generator, real, count=n, seed=seed, truncation=truncation, device=where
+            )
         say(f"{tried} seeds looked at, copies left out")
         if len(seeds) < n:
             say(f"most look like copies: {len(seeds)} of the {n} pictures asked for")
         n = len(seeds)
-        if real.note:
-            say(real.note)
+        for sentence in filter(None, (real.note, bluntness)):
+            say(sentence)
     target = out or runs.output_folder(run, folder) / "generated"
     try:
         if grid:
@@ -112,6 +116,7 @@ def evaluate(
         str, typer.Option(help="efficientnet-lite2, or inception (needs torch-fidelity).")
     ] = ("efficientnet-lite2"),
     latest: Annotated[bool, typer.Option("--latest", help="The latest weights instead of the best.")] = False,
+    data: MovedOption = None,
     archive: ArchiveOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -126,8 +131,9 @@ def evaluate(
     where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     console = make_console()
     with progress_bar(console, "pictures") as progress:
-        real = read_real(folder, archive=archive, progress=progress)
-    found = appraise(folder, real, count=n, seed=seed, network=features, latest=latest, device=where)
+        real = read_real(folder, moved=data, archive=archive, progress=progress)
+    with console.status(f"drawing and scoring {n} pictures"):
+        found = appraise(folder, real, count=n, seed=seed, network=features, latest=latest, device=where)
     scores, copies = found.scores, found.copies
     table = Table("measure", "generated", "floor: real against real", "better", box=None, pad_edge=False)
     for row in scores.rows():
@@ -189,7 +195,8 @@ def export(
     generator = load(folder, latest=latest)
     spec, card = publishable(folder, generator.spec, address=f"hf:{push}" if push else HERE, page=to == "web")
     target = out or runs.output_folder(run, folder) / "export" / TARGETS[to].name
-    written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
+    with make_console().status(f"writing and checking {TARGETS[to].name}"):
+        written = write(generator, to=to, out=target, half=half, bundle=bundle, spec=spec, card=card)
     say(str(written))
     if push is not None:
         say(f"uploaded: {hub.push(written.path, push)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
@@ -41,17 +42,22 @@ def conclude(trained: Trained, *, console: Console | None = None) -> None:
                 found = appraise(folder, real, count=COUNT, device=device)
         except KeyboardInterrupt:
             _say(console, f"not scored: stopped; score it with: bonsaigan evaluate {runs.typed(folder)}")
-        except (BonsaiganError, RuntimeError, MemoryError) as error:
-            if not (isinstance(error, BonsaiganError) or lacks_memory(error)):
-                raise
-            _say(console, f"not scored: {first_line(error, otherwise='no memory left')}")
+        except (BonsaiganError, RuntimeError, MemoryError, np.linalg.LinAlgError) as error:
+            _say(console, f"not scored: {_why(error)}")
         else:
             _say(console, found.scores.verdict)
             _say(console, found.copies.verdict)
     try:
         _say(console, f"report: {write_report(folder)}")
-    except BonsaiganError as error:
-        _say(console, f"no report: {error}")
+    except (BonsaiganError, RuntimeError, MemoryError) as error:
+        _say(console, f"no report: {_why(error)}")
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, in a line; an error that is none of those that may happen is raised."""
+    if not (isinstance(error, (BonsaiganError, np.linalg.LinAlgError)) or lacks_memory(error)):
+        raise error
+    return first_line(error, otherwise="no memory left")
 
 
 def _verdicts(folder: Path) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ BFLOAT16_GAIN = 1.3
 
 
 def choose_device(wish: Device) -> torch.device:
-    """The device for a wish: `auto` takes CUDA, then Apple's MPS, then the CPU.
+    """The device for a wish: `auto` takes CUDA, then Apple's MPS, then the CPU; `cuda:1` is one of several.
 
     Raises:
         ConfigError: the device is not there, or not for several processes.
@@ -33,6 +33,14 @@ def choose_device(wish: Device) -> torch.device:
         there["mps"] = False
     if wish == "auto":
         return _own(torch.device(next(name for name in ("cuda", "mps", "cpu") if there[name])))
+    kind, colon, number = wish.partition(":")
+    if colon and kind == "cuda" and there["cuda"]:
+        if processes.count() > 1 or not number.isdecimal() or int(number) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"--device {wish!r}: expected cuda:0 to cuda:{torch.cuda.device_count() - 1}, for one process"
+            )
+        return torch.device("cuda", int(number))
+    wish = "cuda" if colon and kind == "cuda" else wish  # pyright: ignore[reportAssignmentType]
     if wish not in there:
         raise ConfigError(f"--device {wish!r}: choose one of auto, {', '.join(there)}")
     if not there[wish]:

@@ -287,7 +287,7 @@ def load(run: str | Path | None = None, *, latest: bool = False, device: str = "
         RunError: there is no such run, or its generator is missing or damaged.
         DownloadError: the hub cannot be reached, and nothing is cached.
     """
-    where = device if ":" in device else str(choose_device(device))  # pyright: ignore[reportArgumentType]
+    where = str(choose_device(device))  # pyright: ignore[reportArgumentType]  # it checks
     folder = find_run(run)
     best = folder / BEST_DIR
     return read_generator(best if (best / GENERATOR_FILE).is_file() and not latest else folder, device=where)
@@ -332,6 +332,8 @@ def read_generator(folder: Path, *, device: str = "cpu") -> Generator:
     for name, t in (*network.named_parameters(), *network.named_buffers()):
         if not t.isfinite().all() or not (t.is_floating_point() or name.endswith("num_batches_tracked")):
             raise RunError(f"{weights}: {name} has a weight that is not a finite number")
+        if name.endswith("running_var") and (t < 0).any():
+            raise RunError(f"{weights}: {name} is a variance, and below 0")
     return Generator(network, spec, device=device)
 
 

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder, a .zip or .tar(.gz) archive, caltech101:CATEGORY, hf:OWNER/NAME, or demo:bonsai.",
+    ),
+]
+SizeOption = Annotated[str, typer.Option(help="Picture size: 64, or WIDTHxHEIGHT like 96x64.")]
+FitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="crop, pad or squash pictures to the size.", show_default="crop; of the recipe article, squash"
+    ),
+]
 RunArgument = Annotated[
     str | None,
     typer.Argument(
@@ -29,6 +43,9 @@ OwnRunArgument = Annotated[
 ]
 """Where a training's own files are needed."""
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+MovedOption = Annotated[
+    str | None, typer.Option("--data", metavar="DATA", help="Where the run's pictures are, if they moved.")
+]
 ArchiveOption = Annotated[
     str | None, typer.Option(help="A local copy of the Caltech-101 archive, instead of a download.")
 ]
@@ -50,10 +67,11 @@ def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int | N
         yield update
 
 
-def make_console() -> Console:
+def make_console(*, quiet: bool = False) -> Console:
     """A console for any text: nothing in it acts on the terminal, and lines that go to a file are not folded.
 
-    Of torchrun's processes the first one speaks.
+    Of torchrun's processes the first one speaks. A notebook gets plain lines: rich's own display there asks
+    for another package.
     """
     from rich.console import Console
 
@@ -61,7 +79,11 @@ def make_console() -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(visible(text), **options)
 
-    return CarefulConsole(soft_wrap=not sys.stdout.isatty(), quiet=os.environ.get("RANK", "0") != "0")
+    return CarefulConsole(
+        soft_wrap=sys.stdout is None or not sys.stdout.isatty(),
+        quiet=quiet or os.environ.get("RANK", "0") != "0",
+        force_jupyter=False,
+    )
 
 
 def say(text: str) -> None:

@@ -41,7 +41,8 @@ CALTECH_CITATION = (
     "Li, F.-F., Andreeto, M., Ranzato, M., & Perona, P. (2022). Caltech 101 (1.0) [Data set]. CaltechDATA. "
     "https://doi.org/10.22002/D1.20086"
 )
-PUBLIC = ("caltech101:", "hf:", "demo:")
+CALTECH = "caltech101:"
+PUBLIC = (CALTECH, "hf:", "demo:")
 """How DATA begins that anybody can find; all other is a path on this machine."""
 RUN_FILES = {CONFIG_FILE, DATA_FILE}
 """A folder that has both is a run."""

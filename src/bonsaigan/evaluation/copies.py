@@ -150,19 +150,29 @@ class CopyReport:
 
     @property
     def verdict(self) -> str:
-        """How many look like copies, and which, in one sentence."""
+        """How many look like copies, and which, in a sentence; and `bluntness`."""
         places, total = np.flatnonzero(self.flagged), len(self.flagged)
+        blunt = f" {self.bluntness}" if self.bluntness else ""
         looked = f" ({self.sampled[0]:,} of {self.sampled[1]:,} were looked at)" if self.sampled else ""
         if not len(places):
-            return f"None of {total} looks like a copy of a training picture{looked}."
+            return f"None of {total} looks like a copy of a training picture{looked}.{blunt}"
         names = [str(self.seeds[i] if self.seeds is not None else i) for i in places]
         listed = ", ".join(names[:NAMES_SHOWN])
         if len(names) > NAMES_SHOWN:
             listed += f" and {len(names) - NAMES_SHOWN} more"
         noun = "picture" if self.seeds is None else "seed"
         if len(names) == 1:
-            return f"1 of {total} looks like a copy of a training picture{looked}: {noun} {listed}."
-        return f"{len(names)} of {total} look like copies of training pictures{looked}: {noun}s {listed}."
+            return f"1 of {total} looks like a copy of a training picture{looked}: {noun} {listed}.{blunt}"
+        return (
+            f"{len(names)} of {total} look like copies of training pictures{looked}: {noun}s {listed}.{blunt}"
+        )
+
+    @property
+    def bluntness(self) -> str:
+        """A sentence where the limit fell so low that copies would be missed; else empty."""
+        if self.pixel_limit.value >= PIXEL_LIMIT / 2:
+            return ""
+        return "So many training pictures have a near twin that only the closest copies can be told."
 
     @property
     def comparison(self) -> str:
@@ -173,9 +183,7 @@ class CopyReport:
         text = f"Median distance to the nearest other training picture: {'; '.join(parts)}."
         for b in self.baselines:
             if b.flagged:
-                text += f" The same rule marks {b.flagged} of the {b.count} {b.name}."
-        if self.pixel_limit.value < PIXEL_LIMIT / 2:
-            text += " The training pictures are so much alike that only the closest copies can be told."
+                text += f" The same rule marks {b.flagged} of {b.count} {b.name}."
         return text
 
     def closest(self, n: int) -> list[Pair]:
@@ -198,6 +206,7 @@ class CopyReport:
         return {
             "verdict": self.verdict,
             "comparison": self.comparison,
+            "bluntness": self.bluntness,
             "generated_count": len(self.flagged),
             "flagged_count": flagged,
             "pixel_limit": vars(self.pixel_limit),

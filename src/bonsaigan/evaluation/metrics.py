@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 5
 KID_SUBSETS, KID_SUBSET_MAX = 100, 1000
+EQUAL_SHARE = 1e-6
+"""Distances below this share of the rows' length are rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +205,13 @@ def diversity(generated: Features, real: Features) -> float:
 
 
 def mean_distance(x: Features) -> float:
-    """Mean Euclidean distance over all pairs of rows of (N, D), N at least 2."""
-    return mean_off_diagonal(distances(x, x))
+    """Mean Euclidean distance over all pairs of rows of (N, D), N at least 2; 0 where none differs.
+
+    Equal rows come out at some 1e-8 of their length, for their distance is the root of a difference.
+    """
+    mean = mean_off_diagonal(distances(x, x))
+    length = float(np.linalg.norm(x.astype(np.float64), axis=1).mean())
+    return mean if mean > EQUAL_SHARE * length else 0.0
 
 
 def ratio(generated: float, real: float) -> float:

@@ -91,7 +91,7 @@ def score(
         frechet_count=matched,
         floor=floor,
         floor_std=floor_std,
-        holdout=None if held is None else compare(generated, held, neighbours=neighbours, seed=seed),
+        holdout=None if held is None else of_any_size(generated, held),
         generated_count=len(generated),
         real_count=len(real),
         holdout_count=held_count,
@@ -102,7 +102,7 @@ def score(
         network=network,
         filter=INCEPTION_FILTER if network == INCEPTION else FILTER,
         seed=seed,
-        notes=_notes(len(real), held_count),
+        notes=_notes(len(generated), len(real), held_count),
     )
 
 
@@ -127,6 +127,12 @@ def compare(
         coverage=means[3],
         diversity=metrics.diversity(generated, real),
     )
+
+
+def of_any_size(generated: Features, real: Features) -> QuickScore:
+    """The two measures that sets of any two sizes have without favour: few held-out pictures would flatter
+    the others, for among few everything is a neighbour."""
+    return QuickScore(kid=metrics.kid_full(generated, real), diversity=metrics.diversity(generated, real))
 
 
 def floors(
@@ -183,7 +189,7 @@ class RealReference:
 
 @dataclass(frozen=True, kw_only=True)
 class QuickScore:
-    """What `RealReference.score` finds."""
+    """The two measures that do not depend on how many pictures there are."""
 
     kid: float
     """`Numbers.kid`."""
@@ -231,7 +237,7 @@ class Scores:
     """Real against real: the mean over random halves."""
     floor_std: Numbers
     """Standard deviation over those halves."""
-    holdout: Numbers | None
+    holdout: QuickScore | None
     """Generated against pictures kept out of training; None without enough of them."""
     generated_count: int
     """Generated pictures."""
@@ -320,10 +326,16 @@ def _draw(rng: np.random.Generator, features: Features, count: int) -> Features:
     return features[rng.choice(len(features), count, replace=False)]
 
 
-def _notes(real_count: int, held_count: int) -> tuple[str, ...]:
+def _notes(generated_count: int, real_count: int, held_count: int) -> tuple[str, ...]:
+    half = real_count // 2
     notes = [
-        f"The floors compare halves of the real pictures, {real_count // 2} each; only KID ignores that."
+        f"The floors compare halves of the real pictures, {half} each; only KID and diversity ignore that."
     ]
+    if generated_count < half:
+        notes.append(
+            f"Precision, recall, density and coverage of {generated_count} pictures a side look better than "
+            f"those of {half}: draw more to hold them against their floors."
+        )
     if real_count < 2048:
         notes.append(f"Fréchet distances from {real_count} pictures compare only with ones from as many.")
     if held_count == 0:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bonsaigan.data.prepare import to_rgb
-from bonsaigan.errors import ConfigError
+from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.models.fastgan import pooled
 
 if TYPE_CHECKING:
@@ -134,7 +134,11 @@ def principal_directions(z: Tensor, x: Tensor, *, count: int) -> Tensor:
 
 
 def features(generator: Generator, z: Tensor) -> Tensor:
-    """The last feature maps of a quarter of the picture's side, float32 (N, D)."""
+    """The last feature maps of a quarter of the picture's side, float32 (N, D).
+
+    Raises:
+        RunError: they are not finite numbers.
+    """
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -145,7 +149,10 @@ def features(generator: Generator, z: Tensor) -> Tensor:
         generator.images(z)
     finally:
         handle.remove()
-    return torch.cat(kept)[: len(z)]
+    found = torch.cat(kept)[: len(z)]
+    if not found.isfinite().all():
+        raise RunError("this generator's feature maps are not finite numbers: its weights are damaged")
+    return found
 
 
 def measures(pictures: np.ndarray) -> np.ndarray:

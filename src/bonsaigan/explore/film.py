@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def save_film(path: Path, frames: Iterable[np.ndarray], *, fps: float = FPS) -> 
         with contextlib.suppress(OSError):
             fresh.unlink(missing_ok=True)
     return path
+
+
+def encode_film(frames: Iterable[np.ndarray], kind: str, *, fps: float = FPS) -> bytes:
+    """`save_film` into memory: the bytes of a film of kind `mp4`, `gif` or `webp`."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            return save_film(Path(place) / f"film.{kind}", frames, fps=fps).read_bytes()
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("--out: ")) from None
 
 
 def _write_animation(path: Path, frames: Iterator[np.ndarray], duration_msec: float) -> None:

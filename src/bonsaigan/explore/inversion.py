@@ -219,7 +219,7 @@ def _descend(
 
     The start counts too, so that what is found is never farther than the nearest seed.
     """
-    length = generator.spec.network.latent**0.5
+    length = start.norm(dim=1, keepdim=True).to(generator.device)
     z = nn.Parameter(start.to(generator.device))
     optimizer = torch.optim.Adam([z], lr=LEARNING_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))

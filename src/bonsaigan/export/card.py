@@ -87,14 +87,17 @@ def publishable(
     facts = read_facts(folder)
     same = integer(facts.metrics, "step") == spec.step
     scores = mapping(facts.metrics, "scores", "numbers") if same else {}
-    known = {name: value for name in words.EXPLAINED if (value := number(scores, name)) is not None}
+    known, told = (
+        {name: value for name in words.EXPLAINED if (value := number(of, name)) is not None}
+        for of in (scores, spec.scores)
+    )
     public = dataclasses.replace(
         spec,
         recipe=clean(spec.recipe),
         source=_source(facts, spec),
         licence=spec.licence and clean(spec.licence),
         citation=text(facts.data, "citation") or (spec.citation and clean(spec.citation)) or None,
-        scores=known or spec.scores,
+        scores=known or told,
     )
     return public, _card(public, facts, use=USE_PAGE if page else USE.format(address=address), scored=same)
 
@@ -110,7 +113,7 @@ def _source(facts: Facts, spec: GeneratorSpec) -> str:
 
 
 def _card(spec: GeneratorSpec, facts: Facts, *, use: str, scored: bool) -> str:
-    train_sec = facts.last.train_sec if facts.last else None
+    train_sec = facts.seconds_at(spec.step)
     machine = text(facts.begin, "versions", "system") or text(facts.begin, "system")
     budget = f"{words.span(train_sec)} of training" if train_sec else "Time of training unknown"
     return CARD.format(

@@ -47,6 +47,8 @@ class Line:
     """SVG path data."""
     dots: tuple[Dot, ...]
     """Its points, when they are few."""
+    last: str
+    """The last of them in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,9 @@ def draw(
         x, y = place(sec, value)
         return Dot(x=x, y=y, label=label)
 
+    def words(name: str, sec: float, value: float) -> str:
+        return f"{name}: {tick_label(value, percent=percent)} at {sec / divisor:.3g} {unit}"
+
     lines = []
     for one in series:
         points = thin(one.points, POINTS_MAX)
@@ -150,14 +155,9 @@ def draw(
             continue
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in (place(*point) for point in points))
         dots = (
-            ()
-            if len(points) > DOTS_MAX
-            else tuple(
-                dot(sec, v, f"{one.name}: {tick_label(v, percent=percent)} at {sec / divisor:.3g} {unit}")
-                for sec, v in points
-            )
+            () if len(points) > DOTS_MAX else tuple(dot(sec, v, words(one.name, sec, v)) for sec, v in points)
         )
-        lines.append(Line(name=one.name, path=path, dots=dots))
+        lines.append(Line(name=one.name, path=path, dots=dots, last=words(one.name, *points[-1])))
     level = None if floor is None else place(0, floor)[1]
     return Chart(
         title=title,

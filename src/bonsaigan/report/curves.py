@@ -67,7 +67,7 @@ def accuracies(facts: Facts) -> Chart | None:
         facts,
         [Series(name=f"on {name}", points=_points(facts.evaluations, key)) for name, key in names.items()],
         title="Discriminator right",
-        note="How often it tells real from generated, on 50 of each. At 50% it can only guess.",
+        note="How often it tells real from generated, on up to 50 of each. At 50% it can only guess.",
         axis=SHARE_AXIS,
         percent=True,
     )

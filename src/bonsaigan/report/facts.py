@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,14 +75,23 @@ class Facts:
     """Whether training came to its end, before its budget's if `--patience` said so."""
 
     @property
+    def trained_here(self) -> bool:
+        """Whether anything here says so; each of the three may be damaged."""
+        return bool(self.config or self.moments or self.metrics)
+
+    @property
     def last(self) -> Moment | None:
         """The last of them."""
         return self.moments[-1] if self.moments else None
 
     @property
     def best(self) -> Moment | None:
-        """The evaluation with the lowest KID."""
+        """The evaluation with the lowest KID, or a killed process's, if it was kept and is lower."""
         scored = [m for m in self.evaluations if "kid" in m.values]
+        kid, step = number(self.spec, "scores", "kid"), integer(self.spec, "step")
+        if self.config and kid is not None and step is not None and step not in [m.step for m in scored]:
+            sec = max((m.train_sec for m in self.moments if m.step <= step), default=0.0)
+            scored.append(Moment(step=step, train_sec=sec, values={"kid": kid}))
         return min(scored, key=lambda m: m.values["kid"], default=None)
 
     @property
@@ -110,15 +120,18 @@ class Facts:
         return next((m.train_sec for m in self.moments if m.step == step), None)
 
 
-def read_facts(folder: Path) -> Facts:
-    """Read what is there; what cannot be read counts as not there."""
+def read_facts(folder: Path, *, with_data: bool = True) -> Facts:
+    """Read what is there; what cannot be read counts as not there.
+
+    `data.json` names every picture: of a large set it takes a while, which `with_data` can spare.
+    """
     lines = _read_lines(folder / runs.METRICS_FILE)
     best = folder / runs.BEST_DIR / runs.GENERATOR_FILE
     moments = [_moment(line) for line in lines]
     return Facts(
         folder=folder,
         config=_read(folder / runs.CONFIG_FILE),
-        data=_read(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES),
+        data=_read(folder / runs.DATA_FILE, limit_bytes=runs.DATA_MAX_BYTES) if with_data else {},
         spec=_read(best if best.is_file() else folder / runs.GENERATOR_FILE),
         metrics=_read(folder / runs.SCORES_FILE),
         steps=[m for m, line in zip(moments, lines) if line.get("kind") == "step"],
@@ -164,7 +177,7 @@ def text(raw: Any, *keys: str) -> str:
 
 def clean(value: str) -> str:
     """Text with control characters, halves of characters and changes of direction made visible."""
-    shown = value[:TEXT_MAX]
+    shown = re.sub(r"[\t\r\n]+", " ", value[:TEXT_MAX])
     return "".join(
         "\ufffd" if unicodedata.category(c) in ("Cc", "Cs") or c in REORDERING else c for c in shown
     )

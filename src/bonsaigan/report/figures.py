@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def real_grid(facts: Facts) -> Figure | None:
 
 def time_lapse(facts: Facts) -> list[Frame]:
     """The same few latents through training."""
-    grids = sample_grids(facts.folder / runs.SAMPLES_DIR)
+    grids = _grids(facts)
     total = facts.last.train_sec if facts.last is not None else 0.0
     frames = []
     for place in evenly(len(grids), FRAMES_MAX):
@@ -153,11 +154,17 @@ def closest_pairs(facts: Facts) -> list[Pair]:
 
 
 def _latest_samples(facts: Facts) -> Figure | None:
-    for step, path in reversed(sample_grids(facts.folder / runs.SAMPLES_DIR)):
+    for step, path in reversed(_grids(facts)):
         cells = cells_of(read_picture(path), **_size(facts), columns=COLUMNS)
         if cells:
             return _figure(cells, f"New pictures at step {count(step)}.", limit_bytes=GRID_BYTES)
     return None
+
+
+def _grids(facts: Facts) -> list[tuple[int, Path]]:
+    """The grids of samples, but for those of steps that a crash undid."""
+    grids = sample_grids(facts.folder / runs.SAMPLES_DIR)
+    return [(step, path) for step, path in grids if facts.last is None or step <= facts.last.step]
 
 
 def _figure(pictures: list[np.ndarray], caption: str, *, limit_bytes: int) -> Figure:

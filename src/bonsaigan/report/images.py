@@ -44,8 +44,9 @@ def cells_of(
     if grid is None or height < 1 or width < 1:
         return []
     cells = cut_grid(grid, height=height, width=width, columns=columns, gap_px=gap_px) or []
-    while cells and (cells[-1] == 255).all():
-        cells.pop()
+    for _ in range(columns - 1):  # the last row may have been filled up
+        if cells and (cells[-1] == 255).all():
+            cells.pop()
     return cells
 
 

@@ -27,6 +27,8 @@ from bonsaigan.report.words import count, distance, number, plus_minus, share, s
 
 TEMPLATE, TRAINING_TEMPLATE, STYLE, SCRIPT = "page.html.j2", "training.html.j2", "page.css", "page.js"
 FILES_LISTED = 500
+TREND_MIN = 3
+"""Scores from which on they may be called falling."""
 
 
 def write_report(folder: Path, *, own: Path | None = None) -> Path:
@@ -92,7 +94,7 @@ def contents(facts: Facts) -> dict[str, Any]:
         "made_with": made_with(facts),
         "commands": commands(facts),
         "run": typed(facts),
-        "trained_here": bool(facts.config),
+        "trained_here": facts.trained_here,
         "written": time.strftime("%Y-%m-%d %H:%M"),
     }
 
@@ -109,15 +111,18 @@ def lead(facts: Facts) -> str:
     elif facts.best is not None:
         value = distance("kid", facts.best.values["kid"])
         parts.append(
-            f"The best score so far is a KID ×1000 of {value}. Copies of it were not looked for yet."
+            f"The best score so far is a KID ×1000 of {value}. No copies were looked for at that moment yet."
         )
-    elif not facts.config:
+    elif not facts.trained_here:
         parts.append("This generator was not trained here, so there is no history to show.")
+    elif facts.metrics:
+        parts.append("It was not scored since it went on; the scores below are of an earlier moment.")
     else:
         parts.append("There are no scores yet." if facts.last else "Training has not shown anything yet.")
     if facts.best is not None and facts.last is not None and kid is not None:
-        if facts.best.step == facts.evaluations[-1].step:
-            parts.append("It was best at the very end, so more time may make it better.")
+        if facts.best.step == max(m.step for m in (*facts.evaluations, facts.best)):
+            if _still_learning(facts):
+                parts.append("It was best at the very end, so more time may make it better.")
         else:
             when = span_of(facts.best.train_sec, facts.last.train_sec)
             parts.append(f"The best moment came after {when}, at step {count(facts.best.step)}.")
@@ -233,12 +238,21 @@ def _counted(counts: dict[str, Any], name: str) -> str:
     return count(value) if value else ""
 
 
+def _still_learning(facts: Facts) -> bool:
+    """Whether the scores fell to the last step: of at least a few, and with nothing standing against it."""
+    stands = any(finding.name == "stalled" and not finding.over for finding in facts.findings)
+    ends = facts.last is not None and facts.best is not None and facts.best.step == facts.last.step
+    return ends and len(facts.evaluations) >= TREND_MIN and not stands
+
+
 def _copied(facts: Facts) -> str:
     flagged = read.number(facts.metrics, "copies", "flagged_count")
     looked = read.number(facts.metrics, "copies", "generated_count")
     if flagged is None or looked is None:
         return ""
     if flagged == 0:
-        return f", and none of {count(looked)} looks like a copy of a real one"
+        blunt = read.text(facts.metrics, "copies", "bluntness")
+        told = ", as far as can be told of a set with so many near twins" if blunt else ""
+        return f", and none of {count(looked)} looks like a copy of a real one{told}"
     looks = "looks like a copy of a real one" if flagged == 1 else "look like copies of real ones"
     return f", but {count(flagged)} of {count(looked)} {looks}"

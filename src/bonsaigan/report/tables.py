@@ -14,6 +14,8 @@ from bonsaigan.report.words import EXPLAINED, LABELS, count, measure, plus_minus
 
 PATHS = ("data.source", "data.archive", "init")
 """Settings that may be paths."""
+OF_ANY_SIZE = ("kid", "diversity")
+"""Measures that few held-out pictures do not flatter."""
 VERSION_NAMES = {"bonsaigan": "bonsaigan", "python": "Python", "torch": "PyTorch", "system": "system"}
 
 
@@ -24,8 +26,10 @@ def score_table(facts: Facts) -> dict[str, Any] | None:
     for name, explained in EXPLAINED.items():
         value, floor = read.number(scores, "numbers", name), read.number(scores, "floor", name)
         spread, held = read.number(scores, "floor_std", name), read.number(scores, "holdout", name)
-        if name == "frechet":  # at the floor's size; there is no held-out value at that size
-            value, held = read.number(scores, "frechet_matched"), None
+        if name not in OF_ANY_SIZE:
+            held = None
+        if name == "frechet":  # at the floor's size
+            value = read.number(scores, "frechet_matched")
         if value is None:
             continue
         label = LABELS.get(name, name.capitalize())
@@ -80,9 +84,9 @@ def remarks(facts: Facts) -> list[dict[str, str]]:
 
 def typed(facts: Facts) -> str:
     """What to type for RUN; of a path only its end, for who is in the folder above."""
-    run = runs.typed(facts.folder)
-    named = run in (shlex.quote(facts.folder.name), f"{runs.STARTER_PREFIX}{facts.folder.name}")
-    return read.clean(run if named or runs.HUB_PREFIX in run else shlex.quote(facts.folder.name))
+    run, name = runs.typed(facts.folder), facts.folder.resolve().name  # of `.` too
+    named = run in (shlex.quote(name), f"{runs.STARTER_PREFIX}{name}")
+    return read.clean(run if named or runs.HUB_PREFIX in run else shlex.quote(name))
 
 
 def commands(facts: Facts) -> list[tuple[str, str]]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,7 +21,7 @@ from bonsaigan.config import read_json
 from bonsaigan.durable import write_atomically
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import Directions
-from bonsaigan.explore.film import FPS, save_film
+from bonsaigan.explore.film import encode_film
 from bonsaigan.explore.mixing import mix_levels
 from bonsaigan.generator import BATCH, Generator, read_generator, read_spec
 from bonsaigan.studio import points
@@ -63,8 +62,8 @@ class Twin:
 class Explorer:
     """A run, ready to be asked by several threads at once.
 
-    What takes long (films, twins, directions) has a copy of the generator of its own, so that the wall and
-    the sliders never wait for it.
+    What takes long (films and twins; directions) has a copy of the generator of its own, so that the wall and
+    the sliders never wait for a film.
     """
 
     def __init__(self, folder: Path, *, own: Path | None = None, device: str = "cpu"):
@@ -76,7 +75,9 @@ class Explorer:
         """
         self.folder, self.own, self.device = folder, own or folder, device
         self._drawing, self._working, self._saving = threading.Lock(), threading.Lock(), threading.Lock()
-        self._loading = threading.Lock()
+        self._loading, self._finding = threading.Lock(), threading.Lock()
+        self._damaged: set[tuple[str, float]] = set()
+        """Weights that could not be read, by folder and time: no moments, until there are others."""
         self._loaded: dict[tuple[str, str], tuple[tuple[str, float], Generator]] = {}
         self._pictures: Kept[bytes] = Kept(KEPT_PICTURES_BYTES, size=len)
         self._directions: Kept[Directions] = Kept(4)
@@ -87,12 +88,15 @@ class Explorer:
     # --- moments -------------------------------------------------------------------------------------------
 
     def moments(self) -> dict[str, dict[str, Any]]:
-        """The generators there are: `best` and `latest`, each with its step and the stamp of its file."""
+        """The generators there are: `best` and `latest`, each with its step and the stamp of its file; those
+        that could not be read are left out."""
         found = {}
         for name, folder in (("best", self.folder / runs.BEST_DIR), ("latest", self.folder)):
             try:
                 spec = read_spec(folder)
                 stamp = (folder / runs.WEIGHTS_FILE).stat().st_mtime
+                if (str(folder), stamp) in self._damaged:
+                    continue
                 found[name] = {"step": spec.step, "stamp": f"{name}-{stamp:.3f}"}
             except (BonsaiganError, OSError):
                 continue
@@ -122,7 +126,11 @@ class Explorer:
                 raise RunError("there is no generator yet; training saves the first one soon") from None
             known = self._loaded.get((moment, use))
             if known is None or known[0] != stamp:
-                known = self._loaded[moment, use] = stamp, read_generator(folder, device=self.device)
+                try:
+                    known = self._loaded[moment, use] = stamp, read_generator(folder, device=self.device)
+                except RunError:
+                    self._damaged.add((str(folder), stamp[1]))
+                    raise
             return known[1], known[0]
 
     # --- pictures ------------------------------------------------------------------------------------------
@@ -164,14 +172,13 @@ class Explorer:
 
     def directions(self, moment: str) -> Directions:
         """The strongest directions of a moment; found once."""
-        generator, stamp = self.generator(moment, use="work")
-        known = self._directions.get(stamp)
-        if known is not None:
-            return known
-        with self._working:
-            return self._directions.put(
-                stamp, generator.directions(min(DIRECTIONS, max(1, generator.spec.network.latent // 2)))
-            )
+        with self._finding:  # and a copy of its own: moved pictures wait for no film
+            generator, stamp = self.generator(moment, use="directions")
+            known = self._directions.get(stamp)
+            if known is not None:
+                return known
+            count = min(DIRECTIONS, max(1, generator.spec.network.latent // 2))
+            return self._directions.put(stamp, generator.directions(count))
 
     def freeze(self, name: str, *, moment: str, variety: float) -> str:
         """The name of the same picture as a latent vector, which can be moved and blended again."""
@@ -203,7 +210,7 @@ class Explorer:
             if known is not None:
                 return known
             generator, _ = self.generator(moment, use="work")
-            return self._films.put(key, to_film(generator.walk(stops, frames=frames).frames, kind))
+            return self._films.put(key, encode_film(generator.walk(stops, frames=frames).frames, kind))
 
     def mix_levels(self, moment: str) -> int:
         """How many levels of the generator can be mixed."""
@@ -233,6 +240,7 @@ class Explorer:
             "name": real.names[pair.training] if pair.training < len(real.names) else "",
             "mirrored": pair.mirrored,
             "closeness": round(pair.closeness, 2),
+            "looked_at": list(found.sampled or ()),
             "flagged": pair.flagged,
         }
 
@@ -383,12 +391,6 @@ def to_png(picture: np.ndarray) -> bytes:
         file, "PNG", compress_level=1
     )
     return file.getvalue()
-
-
-def to_film(frames: Iterable[np.ndarray], kind: str, *, fps: float = FPS) -> bytes:
-    """Frames uint8 (H, W, C) as the bytes of a film."""
-    with tempfile.TemporaryDirectory() as place:
-        return save_film(Path(place) / f"film.{kind}", frames, fps=fps).read_bytes()
 
 
 def _checked(raw: object) -> list[str]:

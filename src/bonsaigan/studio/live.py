@@ -19,7 +19,7 @@ FRESH_SEC = 90.0
 
 def status(folder: Path) -> dict[str, Any]:
     """Whether it trains, how far it is, and the grids of samples there are."""
-    facts = read_facts(folder)
+    facts = read_facts(folder, with_data=False)
     share = facts.done_share
     fresh = time.time() - _written(folder) < FRESH_SEC
     last, open_findings = facts.last, [f for f in facts.findings if not f.over]

@@ -124,6 +124,7 @@ async function showSliders(point) {
       if (holder.dataset.of === key(point)) holder.dataset.of = "";
       return;
     }
+    point = parse(state.open); // it may have been moved meanwhile
   }
   holder.replaceChildren(
     ...directions.map(({ name }, which) => {
@@ -209,11 +210,13 @@ function tellNearest(found) {
   image.classList.toggle("mirrored", found.mirrored);
   image.hidden = false;
   const verdict = found.flagged ? "looks like a copy of it" : "not a copy";
+  const [looked, all] = found.looked_at;
+  const sampled = all ? ` ${looked.toLocaleString()} of ${all.toLocaleString()} were looked at; a copy of another would not be noticed.` : "";
   const name = document.createElement("bdi");
   name.textContent = found.name;
   byId("nearest-said").replaceChildren(
     "Nearest training picture: ", name,
-    `${found.mirrored ? ", mirrored" : ""}. Closeness ${found.closeness}: ${verdict} (below 1 is one).`,
+    `${found.mirrored ? ", mirrored" : ""}. Closeness ${found.closeness}: ${verdict} (below 1 is one).${sampled}`,
   );
   byId("nearest").classList.toggle("flagged", found.flagged);
 }

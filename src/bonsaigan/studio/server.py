@@ -26,7 +26,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -35,9 +35,10 @@ from bonsaigan.config import read_bounded
 from bonsaigan.data.files import visible
 from bonsaigan.errors import BonsaiganError, ConfigError, RunError
 from bonsaigan.explore.directions import AMOUNT_MAX
+from bonsaigan.explore.film import encode_film
 from bonsaigan.explore.inversion import FILE_MAX_BYTES
 from bonsaigan.studio import live
-from bonsaigan.studio.explorer import Explorer, to_film
+from bonsaigan.studio.explorer import Explorer
 
 HERE = Path(__file__).parent
 POLICY = (
@@ -137,7 +138,7 @@ def make_app(explorer: Explorer, *, names: Sequence[str] = ()) -> Starlette:
         middleware=[
             Middleware(Shielded, names=names),
         ],
-        exception_handlers={BonsaiganError: _say},
+        exception_handlers={BonsaiganError: _say, ClientDisconnect: _gone},
     )
 
 
@@ -149,16 +150,17 @@ class Routes:
 
     def run(self, request: Request) -> Response:
         """What the page needs to know of the run first."""
-        moments = self.explorer.moments()
-        facts: dict[str, Any] = {"name": runs.title(self.explorer.folder), "moments": moments}
-        if moments:
-            first = next(iter(moments))
-            size = self.explorer.generator(first)[0].spec.size
-            facts |= {
-                "width": size.width_px,
-                "height": size.height_px,
-                "mixes": self.explorer.mix_levels(first) > 0,
-            }
+        facts: dict[str, Any] = {"name": runs.title(self.explorer.folder), "trouble": ""}
+        for moment in self.explorer.moments():
+            try:
+                size = self.explorer.generator(moment)[0].spec.size
+                mixes = self.explorer.mix_levels(moment) > 0
+            except RunError as error:
+                facts["trouble"] = str(error)
+                continue
+            facts |= {"width": size.width_px, "height": size.height_px, "mixes": mixes}
+            break
+        facts["moments"] = self.explorer.moments()  # but for those that turned out to be damaged
         return JSONResponse(facts | {"amount_max": AMOUNT_MAX, "upload_max": FILE_MAX_BYTES})
 
     def status(self, request: Request) -> Response:
@@ -246,7 +248,7 @@ class Routes:
 
         kind = _kind(request)
         frames = timelapse(self.explorer.folder, seconds=LAPSE_SECONDS, fps=LAPSE_FPS)
-        return _ranged(request, to_film(frames, kind, fps=LAPSE_FPS), TYPES[kind])
+        return _ranged(request, encode_film(frames, kind, fps=LAPSE_FPS), TYPES[kind])
 
     def sample(self, request: Request) -> Response:
         """A grid of samples."""
@@ -327,6 +329,11 @@ def _file(path: Path, kind: str) -> Callable[[Request], Response]:
 def _say(request: Request, error: Exception) -> Response:
     """A user's mistake, in its one line."""
     return JSONResponse({"error": str(error)}, status_code=404 if isinstance(error, RunError) else 400)
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    """Nobody waits for an answer: the tab was closed while it sent something."""
+    return Response(status_code=400)
 
 
 async def _body(request: Request, limit_bytes: int, what: str) -> bytes:

@@ -112,16 +112,25 @@ function showChoice() {
   byId("blend").disabled = byId("mix").disabled = chosen.size !== 2;
   byId("mix").hidden = !run.mixes;
   byId("walk").disabled = walkable().length < 2;
-  byId("walk").textContent = chosen.size ? "Walk as a film" : "Walk through all as a film";
+  byId("walk").textContent = walkName();
   byId("drop").disabled = !chosen.size;
   byId("hint").textContent = !run.favourites.length
-    ? "Open a picture and press the heart. Favourites are kept in the run’s folder."
+    ? "Open a picture and press the heart. Favourites are kept on this machine."
     : mixes ? "Choose two to blend them, or any number to walk through them." : "Keep another one to blend them.";
 }
 
+const STOPS_MOST = 24;
 function walkable() {
   const points = chosen.size ? [...chosen] : run.favourites;
-  return points.filter((point) => parse(point).kind !== "mix").slice(0, 24);
+  return points.filter((point) => parse(point).kind !== "mix");
+}
+
+// What is walked through is said: mixtures have no way between them, and a film has an end.
+function walkName() {
+  const count = walkable().length;
+  const all = chosen.size ? "" : run.favourites.length > count ? " all but mixtures" : " all";
+  const some = count > STOPS_MOST ? ` the first ${STOPS_MOST}` : all;
+  return some ? `Walk through${some} as a film` : "Walk as a film";
 }
 
 async function joined(join) {
@@ -137,7 +146,7 @@ async function joined(join) {
 
 byId("blend").addEventListener("click", () => joined((a, b) => `${a}*${b}*0.5`));
 byId("mix").addEventListener("click", () => joined((a, b) => `${a}~${b}`));
-byId("walk").addEventListener("click", () => set({ film: walkable().join(",") }));
+byId("walk").addEventListener("click", () => set({ film: walkable().slice(0, STOPS_MOST).join(",") }));
 byId("drop").addEventListener("click", () => keep({ drop: [...chosen] }));
 
 // --- films ------------------------------------------------------------------------------------------------
@@ -171,8 +180,9 @@ byId("video").addEventListener("loadeddata", () => {
 });
 byId("video").addEventListener("error", async () => {
   if (!byId("video").hasAttribute("src")) return;
-  const answer = await fetch(byId("video").src);
-  const told = answer.ok ? {} : await answer.json().catch(() => ({}));
+  const answer = await fetch(byId("video").src).catch(() => null);
+  const told = !answer ? { error: "The studio does not answer; is it still running?" }
+    : answer.ok ? {} : await answer.json().catch(() => ({}));
   byId("film-said").textContent = told.error ?? "This browser cannot play it; the links below work.";
 });
 
@@ -307,7 +317,7 @@ function moveFocus(event) {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("input:not([type=range]):not([type=checkbox]), select")) return;
-  if (state.open) return openKeys(event);
+  if (state.open && !byId("twin").open && !byId("film").open) return openKeys(event);
   if (document.querySelector("dialog[open]")) return;
   if (moveFocus(event)) return event.preventDefault();
   if (event.key === "r" || event.key === "R") reroll();
@@ -332,6 +342,7 @@ function showMoments() {
   byId("moment").value = moment();
   byId("moment").disabled = options.length < 2;
   byId("empty").hidden = options.length > 0;
+  if (run.trouble) byId("empty").textContent = run.trouble;
 }
 
 async function refresh(moments) {

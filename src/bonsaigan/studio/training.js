@@ -117,7 +117,8 @@ function showStrip() {
 }
 
 function showRing() {
-  const { columns, scale, width, height } = layout();
+  const { columns, scale, width, height, image } = layout();
+  if (!image.clientWidth) return; // its tab is hidden
   const ring = byId("ring");
   const [row, column] = [Math.floor(cell / columns), cell % columns];
   Object.assign(ring.style, {
@@ -178,4 +179,5 @@ watch((changed) => {
   if (!changed("tab") || state.tab !== "training") return;
   showSamples();
   showHealth();
+  if (byId("strip").childElementCount) showRing();
 });

@@ -36,6 +36,8 @@ class TrainingPictures:
         """uint8 (N, H, W, C)."""
         self.names: list[str] = []
         """Their files' names."""
+        self.total = 0
+        """How many were trained on: more than there are in `pictures` where these are a sample."""
         self.detector: CopyDetector | None = None
         """Finds the nearest of them."""
         self._lock = threading.Lock()
@@ -52,8 +54,8 @@ class TrainingPictures:
 
     def _find(self) -> None:
         try:
-            self.pictures, self.names = find_training(self.folder)
-            self.detector = CopyDetector(self.pictures, device=self.device)
+            self.pictures, self.names, self.total = find_training(self.folder)
+            self.detector = CopyDetector(self.pictures, total=self.total, device=self.device)
             self.state = "ready"
         except BonsaiganError as error:
             self._fail(str(error))
@@ -64,8 +66,10 @@ class TrainingPictures:
         self.state, self._failed_at = why, time.monotonic()
 
 
-def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
-    """The training pictures uint8 (N, H, W, C) and their names, without asking the network for them.
+def find_training(folder: Path) -> tuple[np.ndarray, list[str], int]:
+    """The training pictures uint8 (N, H, W, C), their names, and how many were trained on, if more.
+
+    Nothing is asked of the network for them.
 
     Raises:
         BonsaiganError: they are not on this machine.
@@ -79,11 +83,12 @@ def find_training(folder: Path) -> tuple[np.ndarray, list[str]]:
     stored = find_stored(facts.text(manifest, "digest"))
     if stored is not None and len(stored) == len(files):
         places = spread_places(len(trained), REAL_MAX)
-        return np.asarray(stored[np.array(trained)[places]]), [names[place] for place in places]
+        pictures = np.asarray(stored[np.array(trained)[places]])
+        return pictures, [names[place] for place in places], len(trained)
     data = runs.read_config(folder).data
     if data.archive is None and data.source.startswith(("caltech101:", "hf:")):
         raise RunError(
             f"they are not on this machine; `bonsaigan evaluate {runs.typed(folder)}` fetches them"
         )
     real = read_real(folder)
-    return np.asarray(real.training), [names[place] for place in real.places]
+    return np.asarray(real.training), [names[place] for place in real.places], real.training_count

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bonsaigan.processes import own_share
 
@@ -62,10 +63,12 @@ def translation(images: Tensor) -> Tensor:
     reach_y, reach_x = round(height * TRANSLATION_SHARE), round(width * TRANSLATION_SHARE)
     shift_y = own_share(lambda n: torch.randint(-reach_y, reach_y + 1, (n, 1)), batch)
     shift_x = own_share(lambda n: torch.randint(-reach_x, reach_x + 1, (n, 1)), batch)
-    rows = (torch.arange(height) + shift_y).clamp(0, height - 1)
-    columns = (torch.arange(width) + shift_x).clamp(0, width - 1)
+    # With the border laid on first no pixel is taken twice: gradients of one taken twice are added up in an
+    # order that depends on the threads.
+    wide = functional.pad(images, (reach_x, reach_x, reach_y, reach_y), mode="replicate")
+    rows, columns = torch.arange(height) + shift_y + reach_y, torch.arange(width) + shift_x + reach_x
     which = torch.arange(batch)[:, None, None]
-    moved = images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
+    moved = wide.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
 
 

@@ -83,6 +83,22 @@ def zero_centred_penalty(logits: Logits, seen: Sequence[Tensor]) -> Tensor:
     return _total([g.flatten(1).square().sum(dim=1).mean() for g in gradients])
 
 
+def shares_right(real: Sequence[Tensor], fake: Sequence[Tensor], *, paired: bool) -> tuple[float, float]:
+    """Shares of real pictures above zero and of generated ones not above, by means over patches and scales.
+
+    A paired loss sees differences alone, and zero means nothing to it: there both are the share of pairs
+    whose real picture is above the generated one.
+    """
+    of_real, of_fake = (
+        torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
+        for logits in (real, fake)
+    )
+    if paired:
+        share = (of_real > of_fake).float().mean().item()
+        return share, share
+    return (of_real > 0).float().mean().item(), (of_fake <= 0).float().mean().item()
+
+
 HINGE = AdversarialLoss(name="hinge", discriminator=hinge_discriminator, generator=hinge_generator)
 CROSS_ENTROPY = AdversarialLoss(
     name="cross-entropy", discriminator=cross_entropy_discriminator, generator=cross_entropy_generator

@@ -59,6 +59,7 @@ class Monitor:
         *,
         spec: GeneratorSpec,
         console: Console,
+        more: bool = False,
     ):
         """
         Args:
@@ -67,6 +68,7 @@ class Monitor:
             folder: the run's folder.
             spec: what is known of the generator before training.
             console: where to print.
+            more: whether the budget is another one than the run had before.
         """
         from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -77,6 +79,7 @@ class Monitor:
             spec,
             console,
         )
+        self.more = more
         self.reference: RealReference | None = None
         self.board = SummaryWriter(str(folder))
         self.bar: tuple[ProgressBar, TaskID] | None = None
@@ -153,11 +156,14 @@ class Monitor:
         """Say where a run goes on."""
         self.warn(warning)
         self._take_up_best(trainer.progress)
-        if self.out_of_patience(trainer.progress):  # who goes on all the same wants more of it
+        spent = self.out_of_patience(trainer.progress)
+        if spent and self.more:
             trainer.progress.evaluations_since_best = 0
         step = trainer.progress.step
         self.console.print(f"going on from step {step}")
-        if trainer.progress.done_share(self.config.budget) >= 1.0:
+        if spent and not self.more:
+            self.warn("--patience ended it before; for more, give another --minutes, --kimg or --steps")
+        elif trainer.progress.done_share(self.config.budget) >= 1.0:
             self.warn(
                 f"nothing is left to train of {self.config.budget}; for more, give a larger --minutes, "
                 "--kimg or --steps"
@@ -273,8 +279,8 @@ class Monitor:
         name = f"summary-{trainer.progress.step:06d}.png"
         shown = generated[: SUMMARY_ROWS * SUMMARY_COLUMNS]
         save_grid(self.folder / SAMPLES_DIR / name, shown, columns=SUMMARY_COLUMNS)
-        taken_for_real = trainer.accuracy(fake, z=z[:count].to(trainer.device))
-        return {"accuracy_real": trainer.accuracy(real), "accuracy_fake": 1 - taken_for_real}
+        right = trainer.told_apart(real, fake, z=z[:count].to(trainer.device))
+        return {"accuracy_real": right[0], "accuracy_fake": right[1]}
 
     def _spread(self, grid: np.ndarray) -> dict[str, float]:
         if self.real_spread is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from bonsaigan import processes, runs
 from bonsaigan.config import (
@@ -33,10 +34,12 @@ from bonsaigan.durable import write_atomically
 from bonsaigan.errors import ConfigError, RunError
 from bonsaigan.generator import GeneratorSpec
 from bonsaigan.training import checkpoint
-from bonsaigan.training.pictures import DataProgress, as_it_began, data_of, listed, prepare_data
+from bonsaigan.training.pictures import DataProgress, as_it_began, data_of, listed, prepare_data, remember
 from bonsaigan.training.recipes import default_config, find
 
 DEFAULT_MINUTES = 10.0
+TOLD_MAX = 10
+"""Pictures left out that are printed."""
 Conclude = Callable[["Trained"], None]
 
 
@@ -57,6 +60,24 @@ class Plan:
         index, pictures = self.prepared.train_index, self.prepared.pictures
         whole = len(index) == len(pictures) and bool((np.diff(index) == 1).all())
         return pictures if whole else Selection(pictures, index)
+
+    def tell(self, console: Console) -> None:
+        """Print what will be trained on, what was left out, and how."""
+        config, manifest = self.config, self.prepared.manifest
+        left_out = manifest["left_out"]
+        lines = [f"{len(self.prepared.pictures)} pictures from {manifest['source']}"]
+        for name, key in (("licence", "licence"), ("cite", "citation")):
+            if manifest.get(key):
+                lines.append(f"{name}: {manifest[key]}")
+        lines += [f"left out: {entry['name']}: {entry['reason']}" for entry in left_out[:TOLD_MAX]]
+        if len(left_out) > TOLD_MAX:
+            lines.append(f"and {len(left_out) - TOLD_MAX} more; all of them are listed in {runs.DATA_FILE}")
+        lines.append(
+            f"recipe {config.recipe}, {config.data.size} px, batch {config.batch}, {config.precision}, "
+            f"{config.budget}, seed {config.seed}"
+        )
+        for line in lines:
+            console.print(escape(line), highlight=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +165,11 @@ def plan(data: str, wishes: Wishes, *, progress: DataProgress | None = None) -> 
     precision = choose_precision(wishes.precision, device, half=recipe.half_precision)
     prepared = prepare_data(data_config, resample=recipe.resample, progress=progress)
     usual = default_config(recipe, data_config.size, channels=prepared.channels)
+    if precision == "fp16" and usual.penalty.gamma > 0:
+        raise ConfigError(
+            f"--precision fp16: the penalties' gradients of recipe {recipe.name} do not fit into it; "
+            "bf16 or fp32 do"
+        )
     optimizer, network = usual.optimizer, usual.network
     if wishes.lr is not None:
         ratio = optimizer.discriminator_lr / optimizer.generator_lr
@@ -210,6 +236,8 @@ def start(
     Raises:
         BonsaiganError: the folder cannot be used, or training cannot go on.
     """
+    console = console or Console(quiet=True)
+    plan.tell(console)
     leads = processes.is_first()
     folder = runs.create_run(run, source_name=plan.source_name) if leads else None
     folder, config = processes.from_first((folder, plan.config))
@@ -227,6 +255,7 @@ def start(
 def resume(
     run: str | Path | None = None,
     *,
+    data: str | None = None,
     budget: Budget | None = None,
     archive: str | None = None,
     device: Device = "auto",
@@ -236,27 +265,44 @@ def resume(
 ) -> Path:
     """Go on with a run from its last saved step, to its budget or to a new one; see `start`.
 
+    Args:
+        run: its folder, its name, or None for the newest.
+        data: where its pictures are now; from then on the run knows.
+        budget: a new one.
+        archive: a copy of the Caltech-101 archive, if it is not where it was.
+        device: where to compute.
+        console: where to print; nothing is printed without one.
+        progress: called with files or bytes done, and how many there are.
+        conclude: see `start`.
+
+    Returns:
+        The folder.
+
     Raises:
         RunError: there is no such run, or its pictures are not the ones it was trained on.
         BonsaiganError: anything `start` raises.
     """
     processes.join()
+    console = console or Console(quiet=True)
     leads = processes.is_first()
     folder = runs.find_run(run, trained=True) if leads else None
     folder, config = processes.from_first((folder, runs.read_config(folder) if folder is not None else None))
     assert folder is not None
     assert config is not None
     with runs.only_process(folder) if leads else contextlib.nullcontext():
-        data = data_of(folder, config, archive=archive)
-        prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
-        order = as_it_began(folder, prepared).train_index if leads else None
+        found = data_of(folder, config, moved=data, archive=archive)
+        prepared = prepare_data(found, resample=find(config.recipe).resample, progress=progress)
+        order = as_it_began(folder, prepared, moved=data).train_index if leads else None
         prepared = dataclasses.replace(prepared, train_index=processes.from_first(order))
+        if leads and not (data is None and archive is None):
+            config = remember(folder, config, found, prepared)
+        more = budget is not None and budget != config.budget
         if budget is not None:
             config = TrainConfig.from_json(dataclasses.replace(config, budget=budget).to_json())
             if leads:
                 write_atomically(folder / runs.CONFIG_FILE, config.to_json().encode())
         plan = Plan(config=config, prepared=prepared, source_name=folder.name)
-        _train(plan, folder, device=device, console=console, conclude=conclude)
+        _train(plan, folder, device=device, console=console, conclude=conclude, more=more)
     return folder
 
 
@@ -303,7 +349,13 @@ def spec_of(
 
 
 def _train(
-    plan: Plan, folder: Path, *, device: Device, console: Console | None, conclude: Conclude | None
+    plan: Plan,
+    folder: Path,
+    *,
+    device: Device,
+    console: Console,
+    conclude: Conclude | None,
+    more: bool = False,
 ) -> None:
     from bonsaigan.training.loop import fit
     from bonsaigan.training.monitor import Helper, Monitor
@@ -333,7 +385,7 @@ def _train(
     )
     try:
         with memory_for(config):
-            monitor = Monitor(config, pictures, folder, spec=spec, console=console or Console(quiet=True))
+            monitor = Monitor(config, pictures, folder, spec=spec, console=console, more=more)
             fit(config, pictures, folder, monitor, device=where)
     except OSError as error:  # samples, lines and logs: what must not be lost has its own errors
         said = error.strerror or str(error)

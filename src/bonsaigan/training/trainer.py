@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +29,7 @@ from bonsaigan.training.augment import augment
 from bonsaigan.training.checkpoint import Progress
 from bonsaigan.training.components import PrincipalComponents, imitate
 from bonsaigan.training.ema import GeneratorEma
-from bonsaigan.training.losses import zero_centred_penalty
+from bonsaigan.training.losses import shares_right, zero_centred_penalty
 from bonsaigan.training.recipes import Recipe, find
 from bonsaigan.training.vitals import all_finite
 
@@ -63,9 +63,9 @@ class StepStats:
     loss_discriminator: float
     """Summed over scales."""
     accuracy_real: float
-    """Share of the step's real pictures that the discriminator took for real, 0 to 1."""
+    """Share of the step's real pictures that the discriminator was right about, 0 to 1."""
     accuracy_fake: float
-    """Share of the generated ones that it took for generated."""
+    """Share of the generated ones."""
 
 
 class Trainer:
@@ -185,7 +185,7 @@ class Trainer:
                 zero_centred_penalty(logits_fake, seen_fake),
             )
             loss = loss + self.gamma / 2 * (r1 + r2)
-        return loss, share_taken_for_real(logits_real), 1.0 - share_taken_for_real(logits_fake)
+        return loss, *shares_right(logits_real, logits_fake, paired=self.recipe.loss.paired)
 
     def _add_gradient(self, loss: Tensor, who: str) -> None:
         value = processes.mean([loss.item()])[0]  # all processes stop at once, or none
@@ -197,20 +197,22 @@ class Trainer:
 
     # -----------------------------------------------------------------------------------------------------
 
-    def accuracy(self, images: Tensor, *, z: Tensor | None = None) -> float:
-        """Share of pictures that the discriminator takes for real.
+    def told_apart(self, real: Tensor, fake: Tensor, *, z: Tensor) -> tuple[float, float]:
+        """Shares of photographs and of generated pictures that the discriminator is right about, 0 to 1.
 
         Args:
-            images: float (B, C, H, W) in [-1, 1].
-            z: float (B, latent), what they were drawn from; None if they are photographs.
+            real: float (N, C, H, W) in [-1, 1], photographs.
+            fake: float (N, C, H, W) in [-1, 1], generated pictures.
+            z: float (N, latent), what these were drawn from.
         """
         self.discriminator.eval()
+        logits = []
         with torch.no_grad():
-            told = self._told_of(images) if z is None else self._told(z)
-            view = [*self.recipe.view(self.discriminator, images.to(self.device)), *told]
-            share = share_taken_for_real(self.recipe.judge(self.discriminator, view))
+            for images, told in ((real, self._told_of(real)), (fake, self._told(z))):
+                view = [*self.recipe.view(self.discriminator, images.to(self.device)), *told]
+                logits.append(self.recipe.judge(self.discriminator, view))
         self.discriminator.train()
-        return share
+        return shares_right(*logits, paired=self.recipe.loss.paired)
 
     def anneal(self) -> None:
         """Bring learning rates, β₂ and γ to where they belong by now, linearly."""
@@ -374,12 +376,6 @@ class Trainer:
     def _train_discriminator(self, on: bool) -> None:
         for parameter in self.judged:
             parameter.requires_grad_(on)
-
-
-def share_taken_for_real(logits: Sequence[Tensor]) -> float:
-    """Share of pictures whose logits, averaged over patches and then over scales, are above zero."""
-    mean = torch.stack([scale.detach().float().mean(dim=1) for scale in logits]).mean(dim=0)
-    return (mean > 0).float().mean().item()
 
 
 def _between(first: float, last: float, share: float) -> float:

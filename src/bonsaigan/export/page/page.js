@@ -2,9 +2,16 @@ import { latentOf, slerp } from "./latent.js";
 
 const SEEDS = 2 ** 32, WALL = 24, WALL_BATCH = 4, WALK_STEPS = 60, FRAME_MS = 40;
 const element = (id) => document.getElementById(id);
-const facts = await (await fetch("page.json")).json();
-const directions = facts.directions.vectors.map((values) => Float32Array.from(values));
-const state = { seed: 0, shifts: directions.map(() => 0), walking: false, milliseconds: 0 };
+const state = { seed: 0, shifts: [], walking: false, milliseconds: 0 };
+let facts, directions;
+
+async function load() {
+  const answer = await fetch("page.json").catch(() => null);
+  facts = answer?.ok ? await answer.json().catch(() => null) : null;
+  if (!facts) throw new Error("page.json could not be fetched, or is not what it should be");
+  directions = facts.directions.vectors.map((values) => Float32Array.from(values));
+  state.shifts = directions.map(() => 0);
+}
 
 // --- drawing, in the worker -------------------------------------------------------------------------------
 
@@ -96,6 +103,7 @@ function choose(seed) {
   state.between = null;
   element("seed").value = state.seed;
   remember();
+  if (!state.walking) announce(`Seed ${state.seed}`);
   return present();
 }
 
@@ -114,6 +122,8 @@ function remember() {
 
 const randomSeed = () => Math.floor(Math.random() * 1e6);
 const say = (text) => { element("status").textContent = text; };
+// For screen readers, which are not to read every frame of a walk and every place of a slider.
+const announce = (text) => { element("said").textContent = text; };
 
 async function walk() {
   state.walking = !state.walking;
@@ -209,6 +219,10 @@ function build() {
     element("sliders").append(make("label", {}, make("span", { textContent: name }), slider, make("output")));
   });
   element("directions").hidden = directions.length === 0;
+  const { host } = new URL(facts.runtime.script.url, location.href);
+  if (host !== location.host) element("about").append(
+    make("dt", { textContent: "Fetched from elsewhere" }),
+    make("dd", { textContent: `the program that runs the network, from ${host}; it learns that this page was opened` }));
   for (const [name, value] of facts.about)
     element("about").append(make("dt", { textContent: name }), make("dd", { textContent: value }));
 }
@@ -265,9 +279,10 @@ function recall() {
   return { seed: isSeed(seed) ? seed : 0, between: isSeed(target) && share > 0 && share <= 1 ? { target, share } : null };
 }
 
-build();
-const { seed, between } = recall();
 try {
+  await load();
+  build();
+  const { seed, between } = recall();
   await ask({ load: { ...facts, directions: undefined, check: undefined } });
   await choose(seed);
   if (between) await present(state.between = between), remember();
@@ -278,4 +293,5 @@ try {
   document.body.dataset.done = "";
 } catch (error) {
   say(`Not drawn: ${error.message}`);
+  announce(element("status").textContent);
 }

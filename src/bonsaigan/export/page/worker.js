@@ -47,7 +47,7 @@ async function draw(latents) {
 const level = (value) => (value + 1) * 127.5;
 
 async function fetched({ url, integrity }) {
-  const answer = await fetch(url, integrity ? { integrity } : {}).catch(() => null);
+  const answer = await fetch(url, { referrerPolicy: "no-referrer", ...(integrity && { integrity }) }).catch(() => null);
   if (!answer?.ok) throw new Error(`${url} could not be fetched, or is not what it should be`);
   return answer.arrayBuffer();
 }
