@@ -303,6 +303,15 @@ def test_inversion_finds_a_picture_that_was_drawn(generator: Generator) -> None:
     assert own.pixels.after < 0.01
 
 
+@pytest.mark.parametrize("family", ["fastgan", "dcgan", "r3gan", "article"])
+def test_what_inversion_finds_is_never_farther_than_the_nearest_seed(family: str) -> None:
+    generator = make(family)
+    found = generator.invert(generator.images(generator.latents([7]))[0], steps=0)
+    assert (found.seed, found.pixels.before) == (7, 0)
+    assert found.pixels.after < 0.005
+    assert found.perceptual.after < 1e-4
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_any_image_becomes_a_target(channels: int, tmp_path: Path) -> None:
     generator = make(channels=channels)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from typer.testing import CliRunner
 
 from bonsaigan import cli, runs
@@ -70,6 +71,17 @@ def test_damaged_and_foreign_files_are_one_clear_error(generator: Generator, tmp
     (tmp_path / "generator.safetensors").write_bytes(b"\x80\x04cos\nsystem\n")
     with pytest.raises(RunError):
         read_generator(tmp_path)
+    tensors = generator.network.state_dict()
+    variance = next(name for name in tensors if name.endswith("running_var"))
+    for name, value, said in (
+        (variance, -1.0, "is a variance, and below 0"),
+        (variance, float("nan"), "finite"),
+    ):
+        spoilt = {key: t.clone().contiguous() for key, t in tensors.items()}
+        spoilt[variance][0] = value
+        (tmp_path / "generator.safetensors").write_bytes(save(spoilt))
+        with pytest.raises(RunError, match=said):
+            read_generator(tmp_path)
 
 
 def test_a_link_in_a_strangers_run_is_not_written_through(generator: Generator, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from bonsaigan.errors import ConfigError
 from bonsaigan.generator import Generator, load, save_generator
 from bonsaigan.studio import explorer as exploring
 from bonsaigan.studio import points, server
+from bonsaigan.studio import training as finding
 from bonsaigan.studio.explorer import Explorer, Kept
 from tests.test_explore import small
 from tests.test_report import add_lines, made
@@ -203,6 +204,33 @@ def test_the_nearest_training_picture_is_found_in_the_cache(studio: Studio) -> N
     assert (status, headers["content-type"]) == (200, "image/png")
     assert Image.open(io.BytesIO(body)).size == (32, 32)
     assert studio.ask("/real/999.png")[0] == 404
+
+
+def test_of_a_large_set_the_page_is_told_how_many_were_looked_at(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exploring.TrainingPictures, "found", lambda self: self._find() or self)
+    monkeypatch.setattr(finding, "REAL_MAX", 9)
+    found = Explorer(made).nearest("7", moment="best", variety=1.0)
+    assert found["looked_at"] == [9, 24]
+
+
+def test_a_damaged_moment_is_left_out_and_the_other_shown(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made, tmp_path / "r", ignore=shutil.ignore_patterns("checkpoint*"))
+    routes = server.Routes(Explorer(folder))
+
+    def told() -> dict[str, Any]:
+        return json.loads(bytes(routes.run(server.Request({"type": "http"})).body))
+
+    assert list(told()["moments"]) == ["best"]
+    (folder / runs.BEST_DIR / runs.WEIGHTS_FILE).write_bytes(b"damaged")
+    facts = told()
+    assert (list(facts["moments"]), facts["width"]) == (["latest"], 32)
+    (folder / runs.WEIGHTS_FILE).write_bytes(b"damaged too")
+    facts = told()
+    assert facts["moments"] == {}
+    assert "width" not in facts
+    assert "no usable generator" in facts["trouble"]
 
 
 def test_a_generator_alone_has_no_training_pictures(made: Path, tmp_path: Path) -> None:

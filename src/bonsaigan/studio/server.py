@@ -151,7 +151,8 @@ class Routes:
     def run(self, request: Request) -> Response:
         """What the page needs to know of the run first."""
         facts: dict[str, Any] = {"name": runs.title(self.explorer.folder), "trouble": ""}
-        for moment in self.explorer.moments():
+        while moments := self.explorer.moments():  # one that turns out to be damaged is none of them any more
+            moment = next(iter(moments))
             try:
                 size = self.explorer.generator(moment)[0].spec.size
                 mixes = self.explorer.mix_levels(moment) > 0
@@ -160,7 +161,7 @@ class Routes:
                 continue
             facts |= {"width": size.width_px, "height": size.height_px, "mixes": mixes}
             break
-        facts["moments"] = self.explorer.moments()  # but for those that turned out to be damaged
+        facts["moments"] = moments
         return JSONResponse(facts | {"amount_max": AMOUNT_MAX, "upload_max": FILE_MAX_BYTES})
 
     def status(self, request: Request) -> Response:
