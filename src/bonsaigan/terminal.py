@@ -42,7 +42,7 @@ OwnRunArgument = Annotated[
     typer.Argument(metavar="[RUN]", help="A run's folder, its name under runs/, or nothing: the newest."),
 ]
 """Where a training's own files are needed."""
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda (one of several: cuda:1) or mps.")]
 MovedOption = Annotated[
     str | None, typer.Option("--data", metavar="DATA", help="Where the run's pictures are, if they moved.")
 ]

@@ -16,7 +16,7 @@ export async function watchTraining(refresh) {
   let pause = CALM_MSEC;
   try {
     const told = await ask("/api/status");
-    pause = told.live ? LIVE_MSEC : CALM_MSEC;
+    pause = told.live && !document.hidden ? LIVE_MSEC : CALM_MSEC;
     status = told;
     await refresh(told.moments);
     showStatus();
