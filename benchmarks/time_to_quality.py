@@ -63,7 +63,7 @@ def main() -> None:
     asked = parser.parse_args()
     if (asked.grid or asked.figure) and asked.keep is None:
         parser.error("--grid and --figure need --keep FOLDER")
-    name = slug(asked.data.partition(":")[2] or Path(asked.data).stem)
+    name = slug(asked.data.removeprefix("caltech101:") if ":" in asked.data else Path(asked.data).stem)
     if asked.size != "64":
         name += f"-{asked.size}px"
     if asked.holdout:

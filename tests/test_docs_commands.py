@@ -28,6 +28,8 @@ SHORTER = [
     (r"--device cuda", ""),
     (r"-n \d+", "-n 9"),
     (r"/shared/photos", "photos"),
+    (r"new/place", "photos"),
+    (r"--init RUN --lr RATE", "--init mine --lr 0.0001"),
 ]
 
 

@@ -68,7 +68,10 @@ def train(
     seed: Annotated[int, typer.Option(help="The source of all randomness.")] = 0,
     fit: FitOption = None,
     mode: Annotated[
-        str, typer.Option(help="Colours: L (greyscale), RGB, RGBA (transparent), or as most pictures are.")
+        str,
+        typer.Option(
+            help="Colours: L (grey), RGB, RGBA (transparent); auto: L if all are grey, RGBA if half are transparent."
+        ),
     ] = "auto",
     no_flip: Annotated[
         bool, typer.Option("--no-flip", help="Never mirror the pictures: for lettering and the like.")

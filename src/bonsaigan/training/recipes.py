@@ -280,7 +280,7 @@ RECIPES = {
         ),
         Recipe(
             name="r3gan",
-            summary="no pretrained network, for pictures that are nothing like photographs; slower",
+            summary="no pretrained network: nothing in it comes from photographs; slower",
             source="Huang et al., The GAN is dead; long live the GAN!, 2024",
             family="r3gan",
             defaults=_r3gan_defaults,
@@ -292,7 +292,7 @@ RECIPES = {
         ),
         Recipe(
             name="dcgan",
-            summary="the 2015 classic with augmentation and an average: small, quick steps",
+            summary="the 2015 classic with augmentation and an average of the weights",
             source="Radford et al., DCGAN, 2016; Zhao et al., DiffAugment, 2020",
             family="dcgan",
             defaults=_dcgan_defaults,

@@ -105,7 +105,8 @@ class Wishes:
     fit: Fit | None = None
     """How pictures are fitted."""
     mode: Mode = "auto"
-    """Colours of the pictures: `L` greyscale, `RGB`, `RGBA` with transparency, or as most of them are."""
+    """Colours of the pictures: `L` greyscale, `RGB`, `RGBA` with transparency; `auto` is `L` if all are grey,
+    `RGBA` if at least half are transparent, else `RGB`."""
     archive: str | None = None
     """A copy of the Caltech-101 archive."""
     holdout: float = 0.0
