@@ -245,6 +245,17 @@ def test_an_xz_dictionary_is_bounded(tmp_path):
         read_all(tmp_path / "x.tar.xz")
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gz", "bz2", "xz"])
+def test_the_checksum_at_the_end_of_a_packed_tar_is_looked_at(tmp_path: Path, pack: Callable[[bytes], bytes]):
+    data = bytearray(pack(plain_tar()))
+    (tmp_path / "good.tar").write_bytes(data)
+    assert read_all(tmp_path / "good.tar")
+    data[-6 if pack is gzip.compress else -14] ^= 1
+    (tmp_path / "bad.tar").write_bytes(data)
+    with pytest.raises(DataError, match="damaged after"):
+        read_all(tmp_path / "bad.tar")
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
 @pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tar.xz", "tar.bz2"])
 def test_an_archive_that_ends_early_says_so(tmp_path, suffix, share):

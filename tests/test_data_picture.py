@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from bonsaigan.config import Size
 from bonsaigan.data.picture import Examined, decode, examine
@@ -113,6 +113,59 @@ def test_palette_transparency_greyscale_cmyk():
     assert pixels(look(encoded(opaque, "png"))).shape[2] == 3
     keyed = photograph(1).quantize(16)
     assert pixels(look(encoded(keyed, "png", transparency=0))).shape[2] == 4
+
+
+def swapped_profile() -> bytes:
+    """A profile whose red is what sRGB calls green, and the other way round."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = data.index(b"rXYZ"), data.index(b"gXYZ")
+    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
+    return bytes(data)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "tiff"])
+def test_colours_of_another_profile_become_srgb(form):
+    red = Image.new("RGB", (64, 64), (250, 10, 10))
+    found = look(encoded(red, form, icc_profile=swapped_profile()))
+    assert [f.kind for f in found.findings if f.severity == "fixed"] == ["colour profile"]
+    assert np.abs(pixels(found)[16, 16].astype(int) - (10, 250, 10)).max() < 8
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, b"not a profile", swapped_profile()[:200]):
+        same = look(encoded(red, form, icc_profile=profile))
+        assert np.abs(pixels(same)[16, 16].astype(int) - (250, 10, 10)).max() < 8
+        assert "colour profile" not in [f.kind for f in same.findings]
+
+
+def test_a_profile_leaves_transparency_and_the_tutorial_alone():
+    clear = Image.new("RGBA", (64, 64), (250, 10, 10, 90))
+    data = encoded(clear, "png", icc_profile=swapped_profile())
+    assert pixels(look(data))[5, 5, 1:].tolist() == pytest.approx([250, 10, 90], abs=8)
+    plain = examine(data, size=Size(width_px=32, height_px=32), fit="crop", resample="bilinear")
+    assert plain.picture is not None
+    assert plain.picture[5, 5].tolist() == pytest.approx([250, 10, 10, 90], abs=3)
+
+
+def test_the_note_of_a_shape_is_of_the_shape_that_is_wanted():
+    wide = encoded(photograph(0, 800, 200), "png")
+    for size, told in (("256x64", False), ("64", True)):
+        found = examine(wide, size=Size.parse(size), fit="crop")
+        assert ("aspect" in [f.kind for f in found.findings]) is told
+    square = examine(encoded(photograph(0, 300, 300), "png"), size=Size.parse("256x64"), fit="crop")
+    assert "the crop keeps 25% of it" in " ".join(f.message for f in square.findings)
+
+
+def test_memory_that_does_not_suffice_is_tried_once_more(monkeypatch):
+    tries = []
+
+    def scarce(*given, **options):
+        tries.append(given)
+        if len(tries) == 1:
+            raise MemoryError
+        return fitted(*given, **options)
+
+    monkeypatch.setattr("bonsaigan.data.picture.fitted", scarce)
+    assert look(encoded(photograph(0, 64, 64), "png")).picture is not None
+    assert len(tries) == 2
 
 
 def test_what_is_invisible_has_no_colour_and_does_not_bleed():
@@ -351,7 +404,8 @@ def test_a_bomb_in_the_metadata_costs_little(kind):
     bomb = zlib.compress(bytes(200 << 20), 9)
     tracemalloc.start()
     try:
-        look(whole[:33] + png_chunk(kind, b"name\0\0" + bomb) + whole[33:])
+        found = look(whole[:33] + png_chunk(kind, b"name\0\0" + bomb) + whole[33:])
+        assert "its metadata is larger than is read here" in found.findings[0].message
         assert tracemalloc.get_traced_memory()[1] < 100 << 20
     finally:
         tracemalloc.stop()

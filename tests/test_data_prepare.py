@@ -277,7 +277,7 @@ def test_the_embedded_set_is_prepared_and_found_again_without_drawing(tmp_path, 
     made = prepared("demo:bonsai:8", tmp_path / "cache", size=Size(width_px=32, height_px=32))
     assert made.pictures.shape == (8, 32, 32, 3)
     assert len({file["sha256"] for file in made.manifest["files"]}) == 8
-    monkeypatch.setattr("bonsaigan.data.sources._draw_png", lambda *a: pytest.fail("drawn again"))
+    monkeypatch.setattr("bonsaigan.data.sources._draw_bmp", lambda *a: pytest.fail("drawn again"))
     assert (
         prepared("demo:bonsai:8", tmp_path / "cache", size=Size(width_px=32, height_px=32)).digest
         == made.digest

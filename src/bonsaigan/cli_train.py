@@ -70,7 +70,7 @@ def train(
     mode: Annotated[
         str,
         typer.Option(
-            help="Colours: L (grey), RGB, RGBA (transparent); auto: L if all are grey, RGBA if half are transparent."
+            help="L (grey), RGB or RGBA (transparent); auto: L if all are grey, RGBA if half are transparent."
         ),
     ] = "auto",
     no_flip: Annotated[

@@ -54,14 +54,19 @@ def write_atomically(path: Path, data: bytes) -> None:
     fresh = fresh_name(path)
     try:
         write_durably(fresh, data)
-        _replace(fresh, path)
+        replace_patiently(fresh, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             fresh.unlink()
         raise CheckpointError(f"cannot save {path}: {error.strerror}; the old file is kept") from None
 
 
-def _replace(fresh: Path, path: Path) -> None:
+def replace_patiently(fresh: Path, path: Path) -> None:
+    """`fresh.replace(path)`, of a file or a folder, again after a pause where Windows refuses it.
+
+    Raises:
+        OSError: it cannot be done.
+    """
     for pause_sec in PAUSES_SEC:
         try:
             fresh.replace(path)

@@ -12,8 +12,10 @@ runs/bonsai-1/
 from __future__ import annotations
 
 import difflib
+import os
 import platform
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
@@ -111,8 +113,7 @@ def create_run(name: str | None, *, source_name: str) -> Path:
         folder = named(name)
         if (folder / CONFIG_FILE).exists():
             raise RunError(
-                f"--run {name!r} exists; go on with: bonsaigan resume {shlex.quote(name)}, "
-                "or choose another name"
+                f"--run {name!r} exists; go on with: bonsaigan resume {quoted(name)}, or choose another name"
             )
         if (folder / GENERATOR_FILE).exists():
             raise RunError(f"--run {name!r} exists: a generator that was imported; choose another name")
@@ -145,14 +146,19 @@ def title(folder: Path) -> str:
     return folder.name
 
 
+def quoted(word: str) -> str:
+    """A word as it is typed in this system's shell."""
+    return subprocess.list2cmdline([word]) if os.name == "nt" else shlex.quote(word)
+
+
 def typed(folder: Path) -> str:
     """What to type for RUN: a name or an address where that finds it, else its path."""
     if folder.resolve().parent == STARTERS_DIR.resolve():
         return f"{STARTER_PREFIX}{folder.name}"
     if title(folder).startswith(HUB_PREFIX):
-        return shlex.quote(title(folder))
+        return quoted(title(folder))
     named = (RUNS_DIR / folder.name).resolve() == folder.resolve()
-    return shlex.quote(folder.name if named else str(folder))
+    return quoted(folder.name if named else str(folder))
 
 
 def read_config(folder: Path) -> TrainConfig:

@@ -113,6 +113,7 @@ def tar_files(stream: Readable, *, kind: str, packed_bytes: int, where: str) -> 
                     yield file
             if bounded.last_read.strip(b"\0"):  # tarfile takes a damaged header for the end
                 raise tarfile.ReadError("a damaged header")
+            bounded.drain()
     except DAMAGE as error:
         raise DataError(f"{where}: damaged after {count} members ({_said(error)})") from None
 
@@ -266,6 +267,11 @@ class _Forward(io.RawIOBase):
             size -= len(part)
         self.last_read = b"".join(parts)
         return self.last_read
+
+    def drain(self) -> None:
+        """Read to the end, where a compressed stream has the checksum of all that came before."""
+        while self._take(1 << 20):
+            pass
 
     def _take(self, size: int) -> bytes:
         data = self._stream.read(size)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonsaigan.data.files import Progress, printable
+from bonsaigan.durable import replace_patiently
 from bonsaigan.errors import DownloadError, first_line
 from bonsaigan.locks import hold
 
@@ -65,7 +66,7 @@ def fetch(download: Download, target: Path, *, progress: Progress | None = None)
             if not target.exists():
                 _fill(download, part, progress)
                 _check(download, part)
-                part.replace(target)
+                replace_patiently(part, target)
     except OSError as error:
         raise DownloadError(_disk_trouble(error, target.parent)) from None
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 from bonsaigan.data import archives
 from bonsaigan.data.files import FILE_MAX_BYTES, Progress, find_cache_dir, printable
 from bonsaigan.data.sources import Source, slug
+from bonsaigan.durable import replace_patiently
 from bonsaigan.errors import DataError, DownloadError, MissingExtraError, first_line
 from bonsaigan.hub import OWNER_NAME
 from bonsaigan.locks import hold, machine
@@ -82,7 +84,9 @@ def _fetch(name: str, path: Path, progress: Progress | None) -> None:
                     progress(index + 1, None)
             about = {"licence": getattr(info, "license", None), "citation": getattr(info, "citation", None)}
             archive.comment = json.dumps({k: v[:5000] for k, v in about.items() if v}).encode()
-        part.replace(path)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        replace_patiently(part, path)
     except DataError:
         part.unlink(missing_ok=True)
         raise
@@ -100,6 +104,10 @@ def _open_rows(datasets: Any, name: str) -> tuple[Any, Any]:
     """The training split (or the first there is), its pictures left as bytes, and what is known about it."""
     splits = datasets.load_dataset(name, streaming=True)
     rows = splits["train"] if "train" in splits else splits[next(iter(splits))]
+    counts = getattr(rows.info, "splits", None) or {}
+    count = getattr(counts.get(str(getattr(rows, "split", ""))), "num_examples", None)
+    if isinstance(count, int) and count > HUB_PICTURES_MAX:  # told before hours of fetching
+        raise _too_many(name)
     features = rows.features
     columns = [key for key, kind in (features or {}).items() if isinstance(kind, datasets.Image)]
     if features is not None and not columns:
@@ -108,12 +116,16 @@ def _open_rows(datasets: Any, name: str) -> tuple[Any, Any]:
     return rows.select_columns([column]).cast_column(column, datasets.Image(decode=False)), rows.info
 
 
+def _too_many(name: str) -> DataError:
+    return DataError(
+        f"hf:{name}: more than {HUB_PICTURES_MAX:,} pictures; download a part and pass its folder"
+    )
+
+
 def _pictures(rows: Any, name: str) -> Iterator[tuple[str, bytes]]:
     for index, row in enumerate(rows):
         if index >= HUB_PICTURES_MAX:
-            raise DataError(
-                f"hf:{name}: more than {HUB_PICTURES_MAX:,} pictures; download a part and pass its folder"
-            )
+            raise _too_many(name)
         value = next(iter(row.values()))
         if value is None:
             continue

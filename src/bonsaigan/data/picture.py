@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from bonsaigan.config import Fit, Size
+from bonsaigan.data.profiles import from_print, to_srgb
 from bonsaigan.data.resize import Resample, fitted, kept_box
 
 PIXELS_MAX = 120_000_000
@@ -89,9 +90,20 @@ def examine(data: bytes, *, size: Size, fit: Fit, resample: Resample = "antialia
     except Image.DecompressionBombError:
         return _left_out("gigantic", f"declares more than {PIXELS_MAX // 10**6} million pixels, the limit")
     except MemoryError:
-        return _left_out("gigantic", "needs more memory than there is")
+        return _alone(data, size=size, fit=fit, resample=resample)
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         return _left_out(*_damage(error, data))
+
+
+def _alone(data: bytes, *, size: Size, fit: Fit, resample: Resample) -> Examined:
+    """A picture for which memory did not suffice, once more while no other large one is held."""
+    with _ONE_BIG_PICTURE:
+        try:
+            return _prepared(_open(data), [], size=size, fit=fit, resample=resample)
+        except MemoryError:
+            return _left_out("gigantic", "needs more memory than there is")
+        except Exception as error:
+            return _left_out(*_damage(error, data))
 
 
 def decode(data: bytes, *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -165,6 +177,10 @@ def _damage(error: Exception, data: bytes) -> tuple[str, str]:
     short = data[8:12] == b"WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little")
     if short or isinstance(error, EOFError) or "truncated" in text or "end of file" in text:
         return "truncated", "the end of the file is missing"
+    if "decompressed data too large" in text:
+        return "metadata", "its metadata is larger than is read here; save it anew without"
+    if isinstance(error, UnidentifiedImageError):
+        return "corrupt", "damaged, or of a kind that is not read here"
     return "corrupt", "damaged: it cannot be decoded"
 
 
@@ -182,6 +198,13 @@ def _prepared(
     width, height = declared[::-1] if turned else declared
     _judge_shape(findings, width, height, size=size, fit=fit)
     picture = fitted(upright, size=size, fit=fit, resample=resample)
+    profile = image.info.get("icc_profile")
+    if profile and resample == "antialias" and picture.shape[2] > 1 and image.mode != "CMYK":
+        managed = to_srgb(picture, profile)
+        if managed is not None:
+            picture = managed
+            message = "colours of another profile, converted to sRGB"
+            findings.append(Finding(kind="colour profile", severity="fixed", message=message))
     colours = picture[..., :3]
     grey = picture.shape[2] == 1 or bool((colours == colours[..., :1]).all())
     transparent = picture.shape[2] == 4 and bool((picture[..., 3] < 255).any())
@@ -222,7 +245,7 @@ def _upright(
     after = _orientation(image, findings)
     if before in _TURNS or after in _TURNS:
         findings.append(Finding(kind="rotation", severity="fixed", message="turned upright as its EXIF says"))
-    upright = natural(image)
+    upright = natural(from_print(image) if image.mode == "CMYK" else image)
     return upright.transpose(_TURNS[after]) if after in _TURNS else upright
 
 
@@ -325,7 +348,8 @@ def _judge_shape(findings: list[Finding], width: int, height: int, *, size: Size
     if enlarged > ENLARGED_MAX:
         message = f"{width} x {height} pixels, enlarged {enlarged:.1f} times: it will look blurry"
         findings.append(Finding(kind="small", severity="note", message=message))
-    aspect = max(width / height, height / width)
+    ratio = (width / height) / (size.width_px / size.height_px)
+    aspect = max(ratio, 1 / ratio)
     if aspect > ASPECT_MAX:
         share = (right - left) * (bottom - top) / (width * height)
         keeps = f"; the crop keeps {share:.0%} of it" if fit == "crop" else ""

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from PIL import __version__ as pillow_version
 
 from bonsaigan.config import PICTURES_MIN, DataConfig
 from bonsaigan.data.doctor import Diagnosis, diagnose, listed
@@ -28,6 +29,7 @@ from bonsaigan.data.files import Progress, find_cache_dir, printable
 from bonsaigan.data.resize import Resample
 from bonsaigan.data.sources import Source
 from bonsaigan.data.survey import Fingerprint, fingerprint
+from bonsaigan.durable import replace_patiently
 from bonsaigan.errors import DataError
 from bonsaigan.locks import hold, machine
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 LEFT_SEC = 24 * 3600
 """A workplace of another machine that is older than this was left behind."""
-VERSION = 1
+VERSION = 2
 """Raised when the same files would become other arrays; older cached sets are then not used."""
 
 
@@ -160,7 +162,9 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def _digest(prints: list[Fingerprint], config: DataConfig, resample: Resample) -> str:
-    settings = [VERSION, config.size.width_px, config.size.height_px, config.fit, config.mode, resample]
+    # Pillow's version: what one cannot read, the next one may.
+    settings = [VERSION, pillow_version, config.size.width_px, config.size.height_px]
+    settings += [config.fit, config.mode, resample]
     files = sorted((p.name, p.identity) for p in prints)
     return hashlib.sha256(json.dumps([settings, files]).encode()).hexdigest()
 
@@ -209,11 +213,11 @@ def _lock_of(folder: Path) -> Path:
 
 def _publish(work: Path, folder: Path, digest: str) -> None:
     try:
-        work.rename(folder)
+        replace_patiently(work, folder)
     except OSError:
         if _load(folder, digest) is None:  # else another process was quicker, and its set is as good
             shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
+            replace_patiently(work, folder)
 
 
 def _write_through(file: IO[bytes]) -> None:

@@ -168,8 +168,7 @@ def _walk(root: Path) -> Iterator[SourceFile]:
             )
             continue
         if folder != root and {entry.name for entry in found} >= RUN_FILES:
-            yield refuse(prefix.rstrip("/"), "a run of bonsaigan, with pictures of its own")
-            continue
+            continue  # not a word of it: each run that is made here would make it another set
         below = []
         for entry in found:
             if is_clutter(entry.name):
@@ -312,22 +311,21 @@ def _drawn(count: int, size: Size) -> Iterator[SourceFile]:
         code.update(path.read_bytes())
     for seed in range(count):
         yield SourceFile(
-            name=f"bonsai-{seed:05d}.png",
+            name=f"bonsai-{seed:05d}.bmp",
             size_bytes=size.width_px * size.height_px * 3,
-            read=lambda seed=seed: _draw_png(seed, size),
+            read=lambda seed=seed: _draw_bmp(seed, size),
             identity=f"drawn {code.hexdigest()} {size.width_px}x{size.height_px} {seed}",
         )
 
 
-def _draw_png(seed: int, size: Size) -> bytes:
+def _draw_bmp(seed: int, size: Size) -> bytes:
+    """In a format whose bytes are its pixels, whatever wrote it: runs know their pictures by them."""
     from PIL import Image
 
     from bonsaigan.data.bonsai import draw
 
     buffer = io.BytesIO()
-    Image.fromarray(draw(seed, width_px=size.width_px, height_px=size.height_px)).save(
-        buffer, "png", compress_level=1
-    )
+    Image.fromarray(draw(seed, width_px=size.width_px, height_px=size.height_px)).save(buffer, "bmp")
     return buffer.getvalue()
 
 

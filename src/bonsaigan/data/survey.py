@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import warnings
@@ -252,11 +253,15 @@ def _near_pairs(looks: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
+@functools.cache
+def _bits_of_16() -> np.ndarray:
+    return np.array([n.bit_count() for n in range(1 << 16)], dtype=np.uint8)  # before NumPy 2
+
+
 def _bit_count(values: np.ndarray) -> np.ndarray:
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(values)
-    table = np.array([n.bit_count() for n in range(1 << 16)], dtype=np.uint8)  # before NumPy 2
-    return table[values.view(np.uint16)].reshape(len(values), 4).sum(axis=1)
+    return _bits_of_16()[values.view(np.uint16)].reshape(len(values), 4).sum(axis=1)
 
 
 # --- work in parallel, in order, in bounded memory ---------------------------------------------------------

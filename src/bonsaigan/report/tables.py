@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import PureWindowsPath
 from typing import Any
 
@@ -85,8 +84,8 @@ def remarks(facts: Facts) -> list[dict[str, str]]:
 def typed(facts: Facts) -> str:
     """What to type for RUN; of a path only its end, for who is in the folder above."""
     run, name = runs.typed(facts.folder), facts.folder.resolve().name  # of `.` too
-    named = run in (shlex.quote(name), f"{runs.STARTER_PREFIX}{name}")
-    return read.clean(run if named or runs.HUB_PREFIX in run else shlex.quote(name))
+    named = run in (runs.quoted(name), f"{runs.STARTER_PREFIX}{name}")
+    return read.clean(run if named or runs.HUB_PREFIX in run else runs.quoted(name))
 
 
 def commands(facts: Facts) -> list[tuple[str, str]]:
