@@ -181,7 +181,7 @@ def again(warm: Warm, place: Path, arguments: list[str]) -> str:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_stopped_during_a_download(warm: Warm, place: Path, note: Note, number: str) -> None:
     body = caltech_like(place / "photos")
-    with serving(body) as url:
+    with serving(body) as (url, starts):
         wishes: dict[str, Any] = {
             "patch": {
                 "bonsaigan.data.sources:CALTECH_URL": url,
@@ -195,8 +195,10 @@ def test_stopped_during_a_download(warm: Warm, place: Path, note: Note, number: 
         part = place / "cache/caltech-101.zip.part"
         assert 0 < part.stat().st_size <= (2 << 14 if number == "SIGKILL" else len(body))
         seen = how_it_ended(status, lines)
+        have = part.stat().st_size
         status, lines = warm.run(*arguments, cwd=place, **wishes)
         assert status == 0, lines
+    assert starts == [0, have]
     then = "the same command again continues the download"
     note(fault=f"{SIGNALS[number]} during a download", lost="nothing", seen=seen, then=then)
 
@@ -440,12 +442,15 @@ def caltech_like(photos: Path) -> bytes:
 
 
 class serving:
-    """A local server of one file, with ranges."""
+    """A local server of one file, with ranges; gives its address, and where each answer began."""
 
     def __init__(self, body: bytes):
+        starts = self.starts = list[int]()
+
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+                starts.append(start)
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(body) - start))
                 if start:
@@ -460,9 +465,9 @@ class serving:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
 
-    def __enter__(self) -> str:
+    def __enter__(self) -> tuple[str, list[int]]:
         self.thread.start()
-        return f"http://127.0.0.1:{self.server.server_port}/caltech-101.zip"
+        return f"http://127.0.0.1:{self.server.server_port}/caltech-101.zip", self.starts
 
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
