@@ -18,7 +18,7 @@ class DataError(BonsaiganError):
 
 
 class DownloadError(DataError):
-    """A download failed; what arrived so far is kept for the next try."""
+    """A download failed; of a single file, what arrived so far is kept for the next try."""
 
 
 class RunError(BonsaiganError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from bonsaigan.hub import OWNER_NAME
 from bonsaigan.locks import hold, machine
 
 HUB_PICTURES_MAX = 100_000
+PAUSES_SEC = (1.0, 4.0)
+"""Before a picture is asked for again."""
 ON_THE_HUB = re.compile(r"((zip|tar|gzip|bz2|xz|zstd)://[^:]*::)*hf://datasets/[^:]+")
 """Where a picture of a data set may lie: a file of the hub, or a part of an archive there (`fsspec`)."""
 DISK_TROUBLE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EACCES, errno.EROFS}
@@ -143,5 +147,9 @@ def _read_remote(path: str, name: str) -> bytes:
         raise DataError(
             f"hf:{name}: a picture of it lies elsewhere ({printable(path[:200])}); it is not read"
         )
+    for pause_sec in PAUSES_SEC:  # of many thousands, one will fail
+        with contextlib.suppress(OSError), fsspec.open(path, "rb") as file:
+            return file.read(FILE_MAX_BYTES)  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]
+        time.sleep(pause_sec)
     with fsspec.open(path, "rb") as file:
         return file.read(FILE_MAX_BYTES)  # pyright: ignore[reportAttributeAccessIssue, reportReturnType]
