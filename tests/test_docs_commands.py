@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 TYPED_ELSEWHERE = {
     "bonsaigan studio": "test_studio.py",
+    "bonsaigan import-keras": "test_cli_run.py",
     "--push": "test_hub.py",
     "hf:": "test_hub.py",
     "--bundle": "test_export_web.py",
