@@ -173,7 +173,7 @@ def read_real(
     data = data_of(folder, config, moved=moved, archive=archive)
     prepared = prepare_data(data, resample=find(config.recipe).resample, progress=progress)
     prepared = as_it_began(folder, prepared, moved=moved)
-    if moved is not None or archive is not None:
+    if (moved is not None or archive is not None) and os.access(folder, os.W_OK):
         remember(folder, config, data, prepared)
     return RealPictures.of(prepared)
 

@@ -19,7 +19,7 @@ def write(job: Job, path: Path) -> None:
     with torch.no_grad():
         program = torch.export.export(job.network, (z,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     for module in program.graph_module.modules():
-        for node in getattr(module, "graph", torch.fx.Graph()).nodes:
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # where this package lies on this machine
     torch.export.save(program, path)
 
